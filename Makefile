@@ -1,0 +1,104 @@
+# Everything one does with a clone of Holdfast. On Debian 12 with python3, make and git, each target
+# sets up what it needs by itself, as root or as a user who may sudo; the second time it is there.
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules
+.NOTPARALLEL:  # one .venv, one step at a time
+
+PYTHON ?= python3
+JOBS ?= 2
+ARGS ?=
+
+bin := .venv/bin
+pip := $(bin)/python -m pip --quiet --disable-pip-version-check
+code := $(wildcard src tests demo benchmarks)
+
+# A stamp carries a digest of the files it stands for: when they change it is missing, and the step
+# runs; when they do not, nothing is installed and the network is not touched.
+digest = $(shell cat $(1) 2>/dev/null | sha256sum | cut -c1-16)
+product_files := requirements/build.txt requirements/product.txt
+dev_files := requirements/dev.txt
+product := .venv/.product-$(call digest,$(product_files))
+dev := .venv/.dev-$(call digest,$(dev_files))
+project := .venv/.project-$(call digest,pyproject.toml)
+
+.PHONY: help
+help:  ## Show this list
+	@echo "make TARGET [ARGS='…']"
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+.PHONY: install
+install: $(product) $(project)  ## Install the product with all extras; then run .venv/bin/holdfast
+
+.PHONY: demo
+demo: install  ## Break a small application and bring it back, to see what Holdfast does
+	$(bin)/python -m demo $(ARGS)
+
+.PHONY: test
+test: lint types  ## Lint, types and the whole test suite
+	$(bin)/python -m pytest -n $(JOBS) $(ARGS)
+
+.PHONY: test-fast
+test-fast: develop  ## The tests that need no real store and no patience: under a minute
+	$(bin)/python -m pytest -n $(JOBS) -m "not slow" $(ARGS)
+
+.PHONY: lint
+lint: develop  ## Every ruff rule, and the format
+	$(bin)/ruff check .
+	$(bin)/ruff format --check .
+
+.PHONY: types
+types: develop  ## mypy, strict
+	$(bin)/mypy $(code)
+
+.PHONY: bench
+bench: install  ## Side by side with the peers (installs them)
+	@scripts/setup bench
+	$(bin)/python -m benchmarks $(ARGS)
+
+.PHONY: chaos
+chaos: develop  ## Kill and starve backups and restores at random; nothing may be lost
+	$(bin)/python -m tests.chaos $(ARGS)
+
+.PHONY: develop
+develop: $(dev) $(project)  ## Install the product and the tools to work on it
+
+.PHONY: requirements
+requirements: develop  ## Pin requirements/*.txt again; ARGS=--upgrade takes newer versions
+	$(compile) --extra all --group dev --output-file requirements/dev.txt $(ARGS)
+	$(compile) --extra all --constraint requirements/dev.txt --output-file requirements/product.txt
+	$(compile_group) build --constraint requirements/dev.txt --output-file requirements/build.txt
+
+# One version for every Python and platform; names no index, so pip uses the one it is given.
+compile_options := --quiet --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --custom-compile-command "make requirements"
+compile = $(bin)/uv pip compile $(compile_options) pyproject.toml
+compile_group = $(bin)/uv pip compile $(compile_options) --group
+
+.PHONY: clean
+clean:  ## Remove everything make has made
+	rm -rf .venv dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
+
+# The steps behind the targets -----------------------------------------------------------------
+
+.PHONY: programs
+programs:
+	@PYTHON='$(PYTHON)' scripts/setup
+
+$(bin)/pip: | programs
+	$(PYTHON) -m venv .venv
+
+$(product): | $(bin)/pip programs
+	$(pip) install --require-hashes $(product_files:%=-r %)
+	@rm -f .venv/.product-* && touch $@
+
+$(dev): | $(bin)/pip programs
+	$(pip) install --require-hashes $(dev_files:%=-r %)
+	@rm -f .venv/.dev-* .venv/.product-* && touch $@ $(product)
+
+# In place: a `git pull` needs no new install. The requirements are there already, with hatchling.
+$(project): | $(bin)/pip programs
+	$(pip) install --no-index --no-deps --no-build-isolation --editable .
+	@rm -f .venv/.project-* && touch $@
