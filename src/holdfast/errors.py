@@ -1,0 +1,327 @@
+"""Every failure Holdfast foresees, in one table.
+
+An error says what failed, on what and why (``message``), and what to do now (``hint``). Its
+``code`` is stable and may be relied upon by scripts; ``exit_status`` is what the command line
+returns. ``retryable`` means that the same call may succeed a moment later without anyone acting.
+Adapters translate the errors of the libraries beneath them into these at their border; whatever
+else escapes is a bug of ours and is reported as one. Secrets never enter a field.
+"""
+
+from __future__ import annotations
+
+from string import Formatter
+from typing import ClassVar
+
+from .i18n import N_, _
+
+# Exit statuses, as the command line returns them.
+OK = 0
+FAILED = 1
+USAGE = 2
+PARTIAL = 3
+NOT_FOUND = 10
+LOCKED = 11
+WRONG_KEY = 12
+VERIFICATION_FAILED = 20
+REFERENCES_BROKEN = 21
+ROLLED_BACK = 22
+CANCELLED = 130
+
+
+class HoldfastError(Exception):
+    """A failure we foresaw. Subclasses are rows of the table: they hold data, not behaviour."""
+
+    code: ClassVar[str]
+    exit_status: ClassVar[int] = FAILED
+    retryable: ClassVar[bool] = False
+    message: ClassVar[str]
+    hint_text: ClassVar[str] = ""
+
+    def __init__(self, **fields: object) -> None:
+        """Take exactly the fields that ``message`` and ``hint_text`` name; more or fewer is a bug."""
+        wanted = fields_of(self.message) | fields_of(self.hint_text)
+        if wanted != set(fields):
+            different = sorted(wanted ^ set(fields))
+            bug = f"{type(self).__name__} takes {sorted(wanted)}; different: {different}"
+            raise TypeError(bug)
+        self.fields = {name: printable(value) for name, value in fields.items()}
+        super().__init__(self.message.format(**self.fields))
+
+    def __str__(self) -> str:
+        """Return the one line that a person reads, in the reader's language."""
+        return _(self.message).format(**self.fields)
+
+    @property
+    def hint(self) -> str:
+        """What to do now; empty where there is nothing to add."""
+        return _(self.hint_text).format(**self.fields)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Survive the way through a process pool, keyword fields and all."""
+        return _rebuild, (type(self), self.fields)
+
+
+def _rebuild(kind: type[HoldfastError], fields: dict[str, object]) -> HoldfastError:
+    return kind(**fields)
+
+
+def fields_of(template: str) -> set[str]:
+    """Return the names of the fields of a message template."""
+    return {name for _text, name, _spec, _conv in Formatter().parse(template) if name}
+
+
+def printable(value: object) -> str:
+    """Return ``value`` on one line: newlines and other control characters are shown, not obeyed."""
+    text = str(value).encode("utf-8", "backslashreplace").decode("utf-8")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+# --- usage and configuration ---------------------------------------------------------------------
+
+
+class UsageInvalid(HoldfastError):
+    code, exit_status = "usage", USAGE
+    message = N_("{problem}")
+    hint_text = N_("see `holdfast --help`")
+
+
+class ConfigMissing(HoldfastError):
+    code, exit_status = "config-missing", USAGE
+    message = N_("no configuration found: looked for {places}")
+    hint_text = N_("run `holdfast init` here, or name a file with --config")
+
+
+class ConfigInvalid(HoldfastError):
+    code, exit_status = "config-invalid", USAGE
+    message = N_("{place}: {problem}")
+    hint_text = N_("{advice}")
+
+
+class SecretMissing(HoldfastError):
+    code, exit_status = "secret-missing", USAGE
+    message = N_("{place}: {reference} cannot be read: {reason}")
+    hint_text = N_("set it, or give a default as ${{env:NAME:-default}}")
+
+
+class UnknownName(HoldfastError):
+    code, exit_status = "unknown-name", USAGE
+    message = N_("there is no {what} named {name}")
+    hint_text = N_("known: {known}")
+
+
+class ExtraMissing(HoldfastError):
+    code, exit_status = "extra-missing", USAGE
+    message = N_("{what} needs the Python package {package}, which is not installed")
+    hint_text = N_("install it: pip install 'holdfast[{extra}]'")
+
+
+class UnsafeName(HoldfastError):
+    code, exit_status = "unsafe-name", USAGE
+    message = N_("{what} is not a safe name: {name}: {reason}")
+    hint_text = N_("names may not leave the folder they belong to")
+
+
+# --- sources -------------------------------------------------------------------------------------
+
+
+class SourceMissing(HoldfastError):
+    code = "source-missing"
+    message = N_("{component}: {path} does not exist")
+    hint_text = N_("correct the path in the configuration, or remove the component")
+
+
+class SourceUnreadable(HoldfastError):
+    code = "source-unreadable"
+    message = N_("{component}: {path} cannot be read: {reason}")
+    hint_text = N_("check the permissions and the health of the disk")
+
+
+class SourceUnfit(HoldfastError):
+    code = "source-unfit"
+    message = N_("{component}: {path} is not {expected}: {reason}")
+    hint_text = N_("correct `source` or the path of this component in the configuration")
+
+
+class SourceCorrupt(HoldfastError):
+    code = "source-corrupt"
+    message = N_("{component}: {path} is damaged: {reason}")
+    hint_text = N_(
+        "restore it from a good backup; to keep the damaged state as evidence: backup --evidence"
+    )
+
+
+class SourceLocked(HoldfastError):
+    code, exit_status, retryable = "source-locked", LOCKED, True
+    message = N_("{component}: {path} stayed locked for {seconds} s")
+    hint_text = N_("another program holds a lock on it; try again when it is done")
+
+
+class SourceUnstable(HoldfastError):
+    code, retryable = "source-unstable", True
+    message = N_("{component}: {path} kept changing while it was copied: {reason}")
+    hint_text = N_("try again when fewer writes are under way")
+
+
+class TargetInUse(HoldfastError):
+    code, exit_status = "target-in-use", LOCKED
+    message = N_("{component}: {path} is in use by {users}")
+    hint_text = N_("stop the application first, or name its services under `services` to have it done")
+
+
+class TargetUnfit(HoldfastError):
+    code = "target-unfit"
+    message = N_("{component}: cannot restore to {path}: {reason}")
+    hint_text = N_("restore elsewhere with --target DIR")
+
+
+# --- vaults and stores ---------------------------------------------------------------------------
+
+
+class VaultUnavailable(HoldfastError):
+    code = "vault-unavailable"
+    message = N_("vault {vault}: {path}: {reason}")
+    hint_text = N_("check that the folder exists and may be written")
+
+
+class NoSpace(HoldfastError):
+    code = "no-space"
+    message = N_("no space left while writing {path}")
+    hint_text = N_("free some room there; nothing half-made was kept")
+
+
+class BackupNotFound(HoldfastError):
+    code, exit_status = "backup-not-found", NOT_FOUND
+    message = N_("there is no backup {backup} in {where}")
+    hint_text = N_("`holdfast list` shows what there is")
+
+
+class BackupExists(HoldfastError):
+    code = "backup-exists"
+    message = N_("{path} exists already and is never overwritten")
+    hint_text = N_("try again in a second, or remove the file that is in the way")
+
+
+class BackupDamaged(HoldfastError):
+    code, exit_status = "backup-damaged", VERIFICATION_FAILED
+    message = N_("backup {backup}: {path}: {reason}")
+    hint_text = N_("use another backup (`holdfast list`), and check the disk this one lies on")
+
+
+class BackupTooNew(HoldfastError):
+    code = "backup-too-new"
+    message = N_("backup {backup} has format {found}; this version reads up to {known}")
+    hint_text = N_("upgrade Holdfast")
+
+
+class BackupPinned(HoldfastError):
+    code = "backup-pinned"
+    message = N_("backup {backup} is pinned: {reason}")
+    hint_text = N_("`holdfast unpin {backup}` first")
+
+
+class ArchiveUnsafe(HoldfastError):
+    code, exit_status = "archive-unsafe", VERIFICATION_FAILED
+    message = N_("backup {backup}: {path}: {reason}")
+    hint_text = N_("nothing outside the target was touched; do not trust this archive")
+
+
+class NotVerified(HoldfastError):
+    code, exit_status = "not-verified", VERIFICATION_FAILED
+    message = N_("backup {backup} did not pass: {problems}")
+    hint_text = N_("use another backup; `holdfast list` shows which were verified")
+
+
+# --- runs ----------------------------------------------------------------------------------------
+
+
+class NothingBackedUp(HoldfastError):
+    code = "nothing-backed-up"
+    message = N_("no component could be backed up: {problems}")
+    hint_text = N_("nothing was kept; correct the problem and run the backup again")
+
+
+class StackLocked(HoldfastError):
+    code, exit_status, retryable = "stack-locked", LOCKED, True
+    message = N_("another run holds this stack: {verb} {run}, {holder}")
+    hint_text = N_("wait for it to end; `holdfast status` shows it")
+
+
+class RecoveryNeeded(HoldfastError):
+    code = "recovery-needed"
+    message = N_("an interrupted restore is waiting to be put right: {run}")
+    hint_text = N_("run `holdfast recover` first")
+
+
+class NotConfirmed(HoldfastError):
+    code, exit_status = "not-confirmed", USAGE
+    message = N_("{what} was not confirmed; nothing was changed")
+    hint_text = N_("add --yes, or type the confirmation when asked")
+
+
+class CommandFailed(HoldfastError):
+    code = "command-failed"
+    message = N_("{what}: `{command}` {outcome}")
+    hint_text = N_("run it by hand to see why")
+
+
+class HealthFailed(HoldfastError):
+    code = "health-failed"
+    message = N_("{what} is not healthy: {reason}")
+    hint_text = N_("look at the service's own logs")
+
+
+class RestoreRolledBack(HoldfastError):
+    code, exit_status = "rolled-back", ROLLED_BACK
+    message = N_("the restore failed and everything was put back: {reason}")
+    hint_text = N_("the live data is as it was before; {advice}")
+
+
+class RollbackIncomplete(HoldfastError):
+    code = "rollback-incomplete"
+    message = N_("the restore failed and {component} could not be put back: {reason}")
+    hint_text = N_("nothing was deleted; correct the cause and run `holdfast recover`")
+
+
+class ReferencesBroken(HoldfastError):
+    code, exit_status = "references-broken", REFERENCES_BROKEN
+    message = N_("restored, but checks failed: {problems}")
+    hint_text = N_("`holdfast check` shows each violation")
+
+
+class ChecksFailed(HoldfastError):
+    code, exit_status = "checks-failed", VERIFICATION_FAILED
+    message = N_("checks failed: {problems}")
+    hint_text = N_("`holdfast check --json` lists every violation")
+
+
+class CatalogUnusable(HoldfastError):
+    code = "catalog-unusable"
+    message = N_("the catalog {path} cannot be used: {reason}")
+    hint_text = N_("backups are safe in their vaults; `holdfast catalog rebuild` makes a new one")
+
+
+class AuditBroken(HoldfastError):
+    code, exit_status = "audit-broken", VERIFICATION_FAILED
+    message = N_("the audit trail is broken at entry {entry}: {reason}")
+    hint_text = N_("entries before it are intact; keep a copy of the catalog as evidence")
+
+
+class StateUnwritable(HoldfastError):
+    code = "state-unwritable"
+    message = N_("{path} cannot be written: {reason}")
+    hint_text = N_("correct its permissions, or set `state` to another folder")
+
+
+class Cancelled(HoldfastError):
+    code, exit_status = "cancelled", CANCELLED
+    message = N_("cancelled; nothing half-made was kept")
+
+
+def table() -> list[type[HoldfastError]]:
+    """Return every row, in the order of this file: the reference page is made from it."""
+    return [row for row in globals().values() if isinstance(row, type) and is_row(row)]
+
+
+def is_row(kind: type) -> bool:
+    """Tell whether a class is a row of the table, not its base."""
+    return issubclass(kind, HoldfastError) and kind is not HoldfastError

@@ -1,0 +1,1 @@
+"""Values without input or output: what backups, artifacts, plans and facts are."""

@@ -1,0 +1,119 @@
+"""What a source gives while it is held still: byte streams and file trees.
+
+Both are read strictly in order and from the start; opening one again starts over, so that a retry
+is safe. Contents travel in chunks of at most `CHUNK` bytes; whoever receives a chunk may keep it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path, PurePosixPath
+
+CHUNK = 1 << 20
+
+Chunk = bytes | memoryview
+Chunks = Iterator[Chunk]
+
+
+class EntryKind(StrEnum):
+    """The kinds of file-system entries that are kept."""
+
+    FILE = "file"
+    FOLDER = "folder"
+    SYMLINK = "symlink"
+    HARDLINK = "hardlink"  # a second name of a file that came earlier in the same tree
+    FIFO = "fifo"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One file, folder or link of a tree.
+
+    ``path`` is relative, with ``/`` between its parts; undecodable bytes are kept by
+    ``surrogateescape``. The root folder itself is the entry ``.``; folders come before what is in
+    them. ``size`` counts the holes of a sparse file too; ``extents`` are then the ranges
+    (offset, length) that hold data, and only their bytes are in the content.
+    """
+
+    path: str
+    kind: EntryKind
+    mode: int = 0o644  # permission bits, set-id and sticky bits included
+    mtime_ns: int = 0
+    size: int = 0
+    uid: int = 0
+    gid: int = 0
+    owner: str = ""
+    group: str = ""
+    target: str = ""  # of a symbolic link; or the earlier path of a hard link
+    extents: tuple[tuple[int, int], ...] | None = None  # None: not sparse
+    xattrs: Mapping[str, bytes] = field(default_factory=dict)
+    device: int = 0  # with inode and ctime: what "unchanged" is judged by; not kept in archives
+    inode: int = 0
+    ctime_ns: int = 0
+
+    @property
+    def stored_size(self) -> int:
+        """How many bytes its content has: without the holes."""
+        if self.kind is not EntryKind.FILE:
+            return 0
+        if self.extents is None:
+            return self.size
+        return sum(length for _offset, length in self.extents)
+
+
+TreeItems = Iterator[tuple[Entry, Chunks]]
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """A named sequence of bytes, stored as one file under its own name.
+
+    ``part`` tells several artifacts of one component apart. ``path`` is set where the content also
+    lies in a file that nobody else writes to: in a sealed vault, or in a draft's workspace.
+    ``disposable`` says that the vault may take that file for its own instead of copying it.
+    """
+
+    name: str
+    open: Callable[[], AbstractContextManager[Chunks]]
+    size_hint: int = 0
+    part: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    path: Path | None = None
+    disposable: bool = False
+
+    @property
+    def stem(self) -> str:
+        """The name without its suffix."""
+        return PurePosixPath(self.name).stem
+
+    @property
+    def suffix(self) -> str:
+        """The suffix of the name with its dot; may be empty."""
+        return PurePosixPath(self.name).suffix
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """A named file tree, read entry by entry; a vault chooses how to keep it.
+
+    The chunks of an entry must be taken before the next entry is asked for; what was not taken is
+    passed over. ``size_hint`` and ``entries_hint`` serve progress only.
+    """
+
+    name: str
+    open: Callable[[], AbstractContextManager[TreeItems]]
+    size_hint: int = 0
+    entries_hint: int = 0
+    part: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def stem(self) -> str:
+        """The name itself: a folder has no suffix to take off."""
+        return self.name
+
+
+Artifact = Stream | Tree

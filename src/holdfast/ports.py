@@ -1,0 +1,286 @@
+"""The seams: what an adapter of each kind must do, and may rely on. One page, honest.
+
+An adapter raises `HoldfastError` rows and nothing else for failures it can foresee. It is used by
+one run at a time, but its methods may be called from several threads where that is said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from enum import IntEnum
+from pathlib import Path
+from typing import ClassVar, Protocol, runtime_checkable
+
+from .model.artifact import Artifact, Chunks
+from .model.events import Event
+from .model.facts import Discovery, Facts, Inspection, Json, Probe
+from .model.manifest import Manifest, Stored
+from .model.marks import Marks
+
+Token = Mapping[str, Json]
+
+
+class Role(IntEnum):
+    """What a store is to the application; its value is its place in a backup.
+
+    Whoever refers comes first, what is referred to last: what is created in between is then an
+    orphan, never a loss. Restores go in reverse.
+    """
+
+    CACHE = 0
+    ROWS = 1
+    VECTORS = 2
+    OBJECTS = 3
+    FILES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Frozen:
+    """A source held still at one instant.
+
+    ``facts`` counts the content of that instant, not of the live store; it is called once, in a
+    thread of its own while the artifacts are read, and raises if it finds the content damaged.
+    """
+
+    artifacts: Sequence[Artifact]
+    instant: datetime
+    facts: Callable[[], Facts]
+    exact: bool = True
+    evidence: bool = False  # damaged, and kept because that was asked for
+    version: str = ""
+    tools: Mapping[str, str] | None = None
+
+
+class Source(Protocol):
+    """One live store. Made from a component's name and its options; making it touches nothing."""
+
+    kind: ClassVar[str]
+    role: ClassVar[Role]
+    name: str
+
+    @classmethod
+    def discover(cls, folder: Path) -> Iterable[Discovery]:
+        """Find stores of this kind below a folder, without opening them in a way that changes them."""
+
+    def probe(self) -> Probe:
+        """Look whether the store can be reached. Never raises for a store that cannot."""
+
+    def facts(self) -> Facts:
+        """Count what the live store holds, without changing it. Empty if there is no store yet."""
+
+    def freeze(self, workspace: Path, *, evidence: bool = False) -> AbstractContextManager[Frozen]:
+        """Hold the store still and give its content as of one instant.
+
+        ``workspace`` is an empty folder for what cannot be streamed; whoever gave it removes it.
+        Leaving the context lets the store go, and raises if what was read cannot be trusted after
+        all: nothing is sealed before. With ``evidence`` a damaged store is copied as it is.
+        """
+
+    def inspect(self, artifacts: Sequence[Artifact], workspace: Path) -> Inspection:
+        """Read stored artifacts with the store's own means and count them; each is read to its end."""
+
+    def staging(self, tag: str) -> Staged:
+        """Return the place beside the live store where a restore puts new content. Touches nothing.
+
+        ``tag`` is unique to the restore, and safe in a file name.
+        """
+
+    def reopen(self, token: Token) -> Staged:
+        """Return a staging by its token, in another process, after a crash."""
+
+    def at(self, folder: Path) -> Source:
+        """Return a source of the same kind, with the same own name of file, that lives in ``folder``.
+
+        For ``restore --target`` and for scratch copies; ``folder`` need not exist.
+        """
+
+    def occupants(self) -> Sequence[str]:
+        """Name the programs that have the live store open and would not notice a switch."""
+
+    def guide(self, paths: Mapping[str, str]) -> Sequence[str]:
+        """Return shell lines that restore this component without Holdfast, for ``RESTORE.md``.
+
+        ``paths`` maps the file name of each artifact (``part``, empty where there is one) to its path,
+        quoted for the shell; the lines restore into the folder ``"$TARGET"``.
+        """
+
+
+class Staged(Protocol):
+    """New content beside the live one.
+
+    The order is `fill`, `activate`, `settle`; `revert` may come after any of them but `settle`, may be
+    called twice, and after a crash at any point of the others. ``token`` is plain JSON and known
+    before anything is touched, so that it can be written down first.
+    """
+
+    token: Token
+
+    @property
+    def view(self) -> Source:
+        """The staged content as a source to be counted, inspected and queried, but not changed."""
+
+    def fill(self, artifacts: Sequence[Artifact]) -> None:
+        """Write the new content, durable when this returns. Raises if a byte cannot be trusted."""
+
+    def activate(self) -> None:
+        """Switch: the staged content is live, the old one aside. Short; durable when it returns."""
+
+    def revert(self) -> None:
+        """Put everything back as it was before `fill`."""
+
+    def settle(self, attic: Path | None) -> str | None:
+        """End it: the old content is moved into ``attic``, or removed where that is None.
+
+        May be called twice. Returns where the old content lies now, if it was kept; an adapter that
+        cannot move it keeps it where it is and says so.
+        """
+
+
+@runtime_checkable
+class Queryable(Protocol):
+    """A source that answers SQL."""
+
+    def query(self, sql: str) -> AbstractContextManager[Iterator[tuple[object, ...]]]:
+        """Run one reading statement; a writing one is refused."""
+
+
+@runtime_checkable
+class Keyed(Protocol):
+    """A source whose data has keys that other stores refer to."""
+
+    def keys(self, options: Mapping[str, str]) -> AbstractContextManager[Iterator[str]]:
+        """Give the keys that ``options`` select, in any order."""
+
+
+class Store(Protocol):
+    """Named bytes under a vault. Names are relative paths with ``/``, checked by `safe_path`.
+
+    All methods may be called from several threads.
+    """
+
+    renames: ClassVar[bool]  # whether `rename` works and is atomic
+
+    def put(self, name: str, chunks: Chunks) -> int:
+        """Store bytes under a name; whole and durable when it returns, invisible before.
+
+        Returns how many bytes. Raises `BackupExists` where the name is taken, never overwriting.
+        """
+
+    def replace(self, name: str, data: bytes) -> None:
+        """Store a small value under a name, atomically taking the place of an earlier one."""
+
+    def get(self, name: str) -> AbstractContextManager[Chunks]:
+        """Give the bytes of a name in chunks. Raises `FileNotFoundError` where there is none."""
+
+    def read(self, name: str) -> bytes:
+        """Return a small value whole. Raises `FileNotFoundError` where there is none."""
+
+    def names(self, prefix: str = "") -> Iterator[str]:
+        """Give every name below a folder, in no order; nothing if there is no such folder."""
+
+    def folders(self, prefix: str = "") -> Iterator[str]:
+        """Give the first part of the names below a folder, where more follows it."""
+
+    def delete(self, name: str) -> None:
+        """Delete one name, or a folder with everything in it; nothing happens if there is none."""
+
+    def rename(self, old: str, new: str) -> None:
+        """Rename a name or a folder atomically and durably; never overwriting."""
+
+    def path(self, name: str) -> Path | None:
+        """Return where a name lies in the local file system, if it does."""
+
+    def free(self) -> int | None:
+        """Return how many bytes there is room for, if that is known."""
+
+
+class Draft(Protocol):
+    """A backup that nobody sees yet. Leaving its context unsealed leaves nothing behind."""
+
+    workspace: Path
+
+    def put(self, component: str, artifact: Artifact, progress: Callable[[int], None]) -> Stored:
+        """Keep an artifact, reading it once; may be called from several threads."""
+
+    def discard(self, component: str) -> None:
+        """Drop what was put for a component that failed after all."""
+
+    def link(self, stored: Stored) -> str:
+        """Return the path of a stored artifact from the folder that ``RESTORE.md`` lies in."""
+
+    def seal(self, manifest: Manifest, guide: str) -> None:
+        """Make the backup exist, durably: the manifest comes last. ``guide`` is ``RESTORE.md``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Damaged:
+    """A backup whose manifest cannot be trusted, as `Vault.manifests` gives it."""
+
+    id: str
+    reason: str
+
+
+class Vault(Protocol):
+    """Where backups rest. All methods may be called from several threads and processes."""
+
+    kind: ClassVar[str]
+    name: str
+
+    def backup_id(self, stack: str, instant: datetime) -> str:
+        """Return a new id by the vault's template, which no backup or draft here has."""
+
+    def draft(self, backup_id: str, instant: datetime, archive: str) -> AbstractContextManager[Draft]:
+        """Begin a backup. ``archive`` is how trees are kept, where the vault leaves that open."""
+
+    def manifests(self) -> Iterator[Manifest | Damaged]:
+        """Give every sealed backup, oldest first by sequence; damaged ones come first."""
+
+    def manifest(self, backup_id: str) -> Manifest:
+        """Return one manifest. Raises `BackupNotFound`, `BackupDamaged` or `BackupTooNew`."""
+
+    def artifact(self, manifest: Manifest, stored: Stored) -> Artifact:
+        """Return a stored artifact. Reading it to its end raises if a byte is not as was sworn."""
+
+    def verify(self, manifest: Manifest, progress: Callable[[int], None]) -> list[str]:
+        """Read every byte once and compare it; return one line for each problem."""
+
+    def delete(self, backup_id: str) -> None:
+        """Delete a backup: it stops to exist at once, even if its bytes take a while."""
+
+    def marks(self, backup_id: str) -> Marks:
+        """Return what was learned of a backup since it was sealed."""
+
+    def mark(self, backup_id: str, change: Callable[[Marks], Marks]) -> Marks:
+        """Change the marks of a backup, one change at a time."""
+
+    def sweep(self) -> list[str]:
+        """Remove what runs that died left behind; return one line for each. Never a live run's."""
+
+    def free(self) -> int | None:
+        """Return how many bytes there is room for, if that is known."""
+
+    def export(self, manifest: Manifest) -> AbstractContextManager[Chunks]:
+        """Give a backup as one ``.tar`` that `take` reads."""
+
+    def take(self, chunks: Chunks) -> Manifest:
+        """Take in an exported backup after checking every byte of it. Its id must be free here."""
+
+
+class Clock(Protocol):
+    """What time it is."""
+
+    def now(self) -> datetime:
+        """Return the wall clock's time, with a time zone. It may jump."""
+
+    def monotonic(self) -> float:
+        """Return seconds that only grow."""
+
+
+class Observer(Protocol):
+    """Hears what happens in a run. Called from several threads; must not raise or block for long."""
+
+    def __call__(self, event: Event) -> None:
+        """Hear one event."""
