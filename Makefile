@@ -11,7 +11,8 @@ JOBS ?= 2
 ARGS ?=
 
 bin := .venv/bin
-pip := $(bin)/python -m pip --quiet --disable-pip-version-check
+# Errors only: a pip configured with several indexes warns about each, for each package.
+pip := $(bin)/python -m pip --quiet --quiet --disable-pip-version-check
 code := $(wildcard src tests demo benchmarks)
 
 # A stamp carries a digest of the files it stands for: when they change it is missing, and the step
@@ -88,17 +89,19 @@ programs:
 	@PYTHON='$(PYTHON)' scripts/setup
 
 $(bin)/pip: | programs
-	$(PYTHON) -m venv .venv
+	@$(PYTHON) -m venv .venv
 
 $(product): | $(bin)/pip programs
-	$(pip) install --require-hashes $(product_files:%=-r %)
+	@echo "Installing the product's requirements into .venv (about half a minute, once)"
+	@$(pip) install --require-hashes $(product_files:%=-r %)
 	@rm -f .venv/.product-* && touch $@
 
 $(dev): | $(bin)/pip programs
-	$(pip) install --require-hashes $(dev_files:%=-r %)
+	@echo "Installing the product's requirements and the tools into .venv (about a minute, once)"
+	@$(pip) install --require-hashes $(dev_files:%=-r %)
 	@rm -f .venv/.dev-* .venv/.product-* && touch $@ $(product)
 
 # In place: a `git pull` needs no new install. The requirements are there already, with hatchling.
 $(project): | $(bin)/pip programs
-	$(pip) install --no-index --no-deps --no-build-isolation --editable .
+	@$(pip) install --no-index --no-deps --no-build-isolation --editable .
 	@rm -f .venv/.project-* && touch $@
