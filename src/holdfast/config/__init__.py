@@ -1,0 +1,1 @@
+"""The configuration file: schema, loading, interpolation, and how it is shown."""

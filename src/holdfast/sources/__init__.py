@@ -1,0 +1,1 @@
+"""One module per kind of store; modules with an underscore are shared among them."""

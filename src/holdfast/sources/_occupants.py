@@ -1,0 +1,66 @@
+"""Which other programs have files open, as far as this user may know (``proc(5)``)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+PROC = Path("/proc")
+
+
+def open_by(paths: Sequence[Path], *, writing: bool = False) -> list[str]:
+    """Name the programs that have one of ``paths``, or anything below it, open or mapped.
+
+    With ``writing`` only those that may write. This process does not count. The processes of other
+    users can be seen by root only: an empty answer to anyone else is no proof.
+    """
+    roots = [os.path.realpath(path) for path in paths]
+    users = []
+    for process in _processes():
+        if any(_inside(opened, roots) for opened in _opened(process, writing=writing)):
+            users.append(f"{_name(process)} (pid {process.name})")
+    return users
+
+
+def _processes() -> Iterator[Path]:
+    if not PROC.is_dir():
+        return
+    own = str(os.getpid())
+    for entry in sorted(PROC.iterdir()):
+        if entry.name.isdigit() and entry.name != own:
+            yield entry
+
+
+def _opened(process: Path, *, writing: bool) -> Iterator[str]:
+    try:
+        descriptors = os.listdir(process / "fd")  # noqa: PTH208 - names alone are wanted
+    except OSError:  # it ended, or it is not ours to look at
+        return
+    for descriptor in descriptors:
+        try:
+            opened = os.readlink(process / "fd" / descriptor)  # noqa: PTH115 - a plain string
+            if opened.startswith("/") and (not writing or _writable(process, descriptor)):
+                yield opened
+        except OSError:  # closed in between
+            continue
+
+
+def _writable(process: Path, descriptor: str) -> bool:
+    for line in (process / "fdinfo" / descriptor).read_text().splitlines():
+        if line.startswith("flags:"):
+            return int(line.split()[1], 8) & os.O_ACCMODE != os.O_RDONLY
+    return False
+
+
+def _inside(opened: str, roots: Sequence[str]) -> bool:
+    return any(opened == root or opened.startswith(root + "/") for root in roots)
+
+
+def _name(process: Path) -> str:
+    try:
+        words = (process / "cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return "a program"
+    shown = b" ".join(words[:3]).decode(errors="replace").strip()
+    return shown[:60] or "a program"

@@ -1,0 +1,1 @@
+"""Where a vault's bytes lie: a local folder, and later object storage and SFTP."""

@@ -1,0 +1,1 @@
+"""For authors of adapters: memory adapters, fault wrappers, and the contract suites."""

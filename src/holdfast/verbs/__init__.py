@@ -1,0 +1,1 @@
+"""What Holdfast does: each verb over the ports, knowing no adapter by name."""
