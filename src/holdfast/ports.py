@@ -241,11 +241,23 @@ class Vault(Protocol):
     def manifest(self, backup_id: str) -> Manifest:
         """Return one manifest. Raises `BackupNotFound`, `BackupDamaged` or `BackupTooNew`."""
 
+    def next_sequence(self) -> int:
+        """Return one more than the highest sequence number here; 1 in an empty vault."""
+
+    def newest_instant(self) -> datetime | None:
+        """Return when the backup with the latest time was made; None in an empty vault."""
+
     def artifact(self, manifest: Manifest, stored: Stored) -> Artifact:
         """Return a stored artifact. Reading it to its end raises if a byte is not as was sworn."""
 
-    def verify(self, manifest: Manifest, progress: Callable[[int], None]) -> list[str]:
-        """Read every byte once and compare it; return one line for each problem."""
+    def verify(
+        self, manifest: Manifest, progress: Callable[[int], None], *, artifacts: bool = True
+    ) -> list[str]:
+        """Read every byte once and compare it; return one line for each problem.
+
+        Without ``artifacts`` only the documents beside them are read, and the artifacts' presence
+        and sizes looked at: for a verification that reads the artifacts itself.
+        """
 
     def delete(self, backup_id: str) -> None:
         """Delete a backup: it stops to exist at once, even if its bytes take a while."""
