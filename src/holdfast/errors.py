@@ -225,6 +225,12 @@ class ArchiveUnsafe(HoldfastError):
     hint_text = N_("nothing outside the target was touched; do not trust this archive")
 
 
+class TreeUnsafe(HoldfastError):
+    code, exit_status = "tree-unsafe", VERIFICATION_FAILED
+    message = N_("{component}: {path}: {reason}")
+    hint_text = N_("nothing outside the target was touched; do not trust this backup")
+
+
 class NotVerified(HoldfastError):
     code, exit_status = "not-verified", VERIFICATION_FAILED
     message = N_("backup {backup} did not pass: {problems}")
@@ -244,6 +250,12 @@ class StackLocked(HoldfastError):
     code, exit_status, retryable = "stack-locked", LOCKED, True
     message = N_("another run holds this stack: {verb} {run}, {holder}")
     hint_text = N_("wait for it to end; `holdfast status` shows it")
+
+
+class LeaseLost(HoldfastError):
+    code, exit_status = "lease-lost", LOCKED
+    message = N_("this run may not go on: it no longer holds the stack {stack}: {holder}")
+    hint_text = N_("another run took over; `holdfast status` shows it")
 
 
 class RecoveryNeeded(HoldfastError):
@@ -298,6 +310,12 @@ class CatalogUnusable(HoldfastError):
     code = "catalog-unusable"
     message = N_("the catalog {path} cannot be used: {reason}")
     hint_text = N_("backups are safe in their vaults; `holdfast catalog rebuild` makes a new one")
+
+
+class JournalDamaged(HoldfastError):
+    code = "journal-damaged"
+    message = N_("the journal of restore {run} is damaged at record {record}: {reason}")
+    hint_text = N_("recovery touched nothing; {path} still tells, line by line, what was done to what")
 
 
 class AuditBroken(HoldfastError):
