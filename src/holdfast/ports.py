@@ -281,6 +281,53 @@ class Vault(Protocol):
         """Take in an exported backup after checking every byte of it. Its id must be free here."""
 
 
+class Journal(Protocol):
+    """What a restore writes down before it acts, so that another process can finish or undo it.
+
+    Every method returns only when its record is durable.
+    """
+
+    def prepare(self, component: str, kind: str, token: Token) -> None:
+        """Say that content will be staged; `Source.reopen` with the token undoes it."""
+
+    def filled(self, component: str) -> None:
+        """Say that a component is staged."""
+
+    def stopping(self) -> None:
+        """Say that the services will be stopped: whoever recovers must start them."""
+
+    def activate(self, component: str) -> None:
+        """Say that a component will be switched."""
+
+    def activated(self, component: str) -> None:
+        """Say that a component was switched."""
+
+    def settle(self) -> None:
+        """Decide: from here on a crash is recovered forward, before it backward."""
+
+    def settled(self, component: str) -> None:
+        """Say that a component is settled."""
+
+    def reverted(self, component: str) -> None:
+        """Say that a component is as it was before."""
+
+    def end(self, outcome: str) -> None:
+        """Close the journal: nothing is left to recover."""
+
+
+class ServiceControl(Protocol):
+    """The application's own services around a switch; does nothing where none are declared."""
+
+    def stop(self) -> bool:
+        """Stop them. Returns whether there was anything to stop. Raises `CommandFailed`."""
+
+    def start(self) -> None:
+        """Start them. Raises `CommandFailed`."""
+
+    def check(self) -> None:
+        """Wait until they are healthy. Raises `HealthFailed`."""
+
+
 class Clock(Protocol):
     """What time it is."""
 

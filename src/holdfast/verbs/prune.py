@@ -1,0 +1,58 @@
+"""Prune: delete what a retention policy does not keep."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from zoneinfo import ZoneInfo
+
+from ..model.events import Warned
+from ..model.retention import Candidate, Decision, Keep, choose
+from ..ports import Clock, Observer
+from .observe import observed
+from .select import Listed, Listing
+
+
+@dataclass(frozen=True, slots=True)
+class Pruning:
+    """What a policy decides for each backup of a listing, oldest first."""
+
+    listing: Listing
+    decisions: tuple[Decision, ...]
+
+    @property
+    def doomed(self) -> list[Listed]:
+        """The backups that go."""
+        gone = {decision.id for decision in self.decisions if not decision.kept}
+        return [listed for listed in self.listing.backups if listed.manifest.id in gone]
+
+
+def plan_pruning(listing: Listing, keep: Keep, timezone: str) -> Pruning:
+    """Decide, and delete nothing. Backups whose manifest is damaged are never touched."""
+    candidates = [_candidate(listed) for listed in listing.backups]
+    return Pruning(listing, tuple(choose(candidates, keep, ZoneInfo(timezone))))
+
+
+def _candidate(listed: Listed) -> Candidate:
+    return Candidate(
+        id=listed.manifest.id,
+        created_at=listed.manifest.created_at,
+        sequence=listed.manifest.sequence,
+        good=listed.good,
+        verified=listed.marks.verified is not None,
+        pinned=listed.marks.pinned is not None,
+    )
+
+
+def prune(pruning: Pruning, clock: Clock, observe: Observer) -> list[str]:
+    """Delete what was decided to go, oldest first; returns the ids."""
+    gone = []
+    for listed in pruning.doomed:
+        backup_id = listed.manifest.id
+        # A pin may have been set since the decision.
+        if listed.vault.marks(backup_id).pinned is not None:
+            observe(Warned("pinned in the meantime: kept", backup_id))
+            continue
+        with observed(observe, clock, "delete", backup_id):
+            listed.vault.delete(backup_id)
+        gone.append(backup_id)
+    return gone
