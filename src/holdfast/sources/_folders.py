@@ -58,6 +58,11 @@ class Descent:
             self._open_again()
         return self._steps[-1].fd
 
+    @property
+    def root(self) -> int:
+        """The root folder."""
+        return self._steps[0].fd
+
     def enter(self, name: str) -> int:
         """Go into a folder of the present one, and return its descriptor."""
         fd = os.open(name, OPEN_FOLDER, dir_fd=self.fd)

@@ -1,4 +1,4 @@
-"""Whose files are, when they are written back: by name first, by number where there is no such name."""
+"""Whose files are, when they are written back: by name, or by number if that is unknown."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ from ._sync import sync_file_system
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _SET_ID = stat.S_ISUID | stat.S_ISGID
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_MISFIT = {errno.EEXIST, errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EISDIR, errno.EPERM}
+_MISFIT = {errno.EEXIST, errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EISDIR}
 _ROOT = "."
 
 
@@ -208,8 +208,7 @@ class Planter:
     def _hard_link(self, here: Descent, name: str, entry: Entry) -> None:
         """Link to a file of this tree: looked up below the root, through no symbolic link."""
         folder, _slash, target = self._safe(entry.target).rpartition("/")
-        root = os.open(self._root, OPEN_FOLDER)
-        with Descent(root) as there:
+        with Descent(os.dup(here.root)) as there:
             for part in folder.split("/") if folder else ():
                 there.enter(part)
             if not stat.S_ISREG(os.stat(target, dir_fd=there.fd, follow_symlinks=False).st_mode):
@@ -236,7 +235,7 @@ class Planter:
     def _dress(self, fd: int, entry: Entry) -> None:
         """Give an open file or folder its owner, permissions, attributes and time, in this order.
 
-        A change of owner takes set-id bits away; attributes cannot be set without the right to write.
+        A change of owner takes set-id bits away; attributes need the right to write.
         """
         for name, value in entry.xattrs.items():
             self._attribute(fd, entry.path, name, value)

@@ -16,10 +16,10 @@ from ._walk import Exclude, walk
 def tree_of(
     root: Path, name: str, *, exclude: Exclude | None = None, survey: Survey | None = None
 ) -> Tree:
-    """Return what lies in a folder (or a single file) as a tree; nothing is read before it is opened.
+    """Return what lies in a folder (or is a single file) as a tree, read when it is opened.
 
-    Entries come in a stable order, ``.`` first and each folder before what is in it. ``exclude`` is
-    asked with the path below the root and whether it is a folder. ``survey`` learns what was read
+    Entries come in a stable order, ``.`` first and each folder before what is in it. ``exclude``
+    is asked with the path below the root and whether it is a folder. ``survey`` learns what was read
     and what could not be kept; each reading adds to it. Reading raises `SourceMissing` or
     `SourceUnreadable`, which call the component ``name``.
     """
@@ -39,8 +39,8 @@ def tree_of(
 def write_tree(tree: Tree, root: Path, *, component: str = "") -> list[str]:
     """Write a tree into the folder ``root``, which must be new or empty; durable on return.
 
-    Returns one line for each attribute that could not be kept here, an owner for example. On failure
-    what was written stays: whoever owns ``root`` removes it.
+    Returns one line for each attribute that could not be kept here, an owner for example. On
+    failure what was written stays: whoever owns ``root`` removes it.
 
     Raises:
         TreeUnsafe: an entry leads out of ``root``, comes twice, or does not fit the others.

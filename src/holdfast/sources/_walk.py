@@ -268,7 +268,7 @@ class _Walker:
             raise self._unreadable(path, error) from error
 
     def _streamed(self, fd: int, before: os.stat_result, entry: Entry) -> Chunks:
-        """Read a large file once; exactly as many bytes as its entry says, whatever happens to it."""
+        """Read a large file once, exactly as many bytes as its entry says."""
         ranges = ((0, entry.size),) if entry.extents is None else entry.extents
         missing = 0
         for start, length in ranges:
