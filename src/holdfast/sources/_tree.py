@@ -19,8 +19,8 @@ def tree_of(
     """Return what lies in a folder (or is a single file) as a tree, read when it is opened.
 
     Entries come in a stable order, ``.`` first and each folder before what is in it. ``exclude``
-    is asked with the path below the root and whether it is a folder. ``survey`` learns what was read
-    and what could not be kept; each reading adds to it. Reading raises `SourceMissing` or
+    is asked with the path below the root and whether it is a folder. ``survey`` learns what was
+    read and what could not be kept; each reading adds to it. Reading raises `SourceMissing` or
     `SourceUnreadable`, which call the component ``name``.
     """
     met = survey or Survey()
