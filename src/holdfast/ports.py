@@ -196,6 +196,21 @@ class Store(Protocol):
     def free(self) -> int | None:
         """Return how many bytes there is room for, if that is known."""
 
+    def sweep(self) -> list[str]:
+        """Remove what writers that died left half-written; one line for each. Never a live one's."""
+
+
+@runtime_checkable
+class Adopting(Protocol):
+    """A store that can take a file for its own instead of copying it."""
+
+    def adopt(self, name: str, file: Path) -> bool:
+        """Move a file under a free name, durably, if it lies on the same file system.
+
+        Returns whether that was possible; where not, nothing has happened. Raises `BackupExists`
+        where the name is taken.
+        """
+
 
 class Draft(Protocol):
     """A backup that nobody sees yet. Leaving its context unsealed leaves nothing behind."""
