@@ -165,7 +165,7 @@ class SourceUnstable(HoldfastError):
 class TargetInUse(HoldfastError):
     code, exit_status = "target-in-use", LOCKED
     message = N_("{component}: {path} is in use by {users}")
-    hint_text = N_("stop the application first, or name its services under `services` to have it done")
+    hint_text = N_("stop the application, or name its services under `services`")
 
 
 class TargetUnfit(HoldfastError):
@@ -285,13 +285,19 @@ class HealthFailed(HoldfastError):
 class RestoreRolledBack(HoldfastError):
     code, exit_status = "rolled-back", ROLLED_BACK
     message = N_("the restore failed and everything was put back: {reason}")
-    hint_text = N_("the live data is as it was before; {advice}")
+    hint_text = N_("the live data is as it was before. {advice}")
 
 
 class RollbackIncomplete(HoldfastError):
     code = "rollback-incomplete"
-    message = N_("the restore failed and {component} could not be put back: {reason}")
+    message = N_("not everything could be put back: {problems}")
     hint_text = N_("nothing was deleted; correct the cause and run `holdfast recover`")
+
+
+class SettleIncomplete(HoldfastError):
+    code = "settle-incomplete"
+    message = N_("restored, but the replaced content could not be put away: {problems}")
+    hint_text = N_("correct the cause and run `holdfast recover`")
 
 
 class ReferencesBroken(HoldfastError):

@@ -20,10 +20,10 @@ def uninterrupted() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    arrived: list[int] = []
+    arrived: list[signal.Signals] = []
 
     def remember(number: int, _frame: FrameType | None) -> None:
-        arrived.append(number)
+        arrived.append(signal.Signals(number))
 
     before = {number: signal.signal(number, remember) for number in DEFERRED}
     try:
@@ -32,5 +32,5 @@ def uninterrupted() -> Iterator[None]:
         for number, handler in before.items():
             # None: a handler that was not set from Python, which cannot be put back from here.
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
-        for number in arrived:
-            signal.raise_signal(number)
+        for late in arrived:
+            signal.raise_signal(late)

@@ -20,11 +20,12 @@ from functools import partial
 from .. import __version__
 from ..errors import Cancelled, HoldfastError, NothingBackedUp
 from ..model.artifact import Artifact
-from ..model.events import Progress, StepEnded, StepStarted, Warned
+from ..model.events import Progress, StepEnded, StepStarted
 from ..model.facts import Facts, Probe
 from ..model.manifest import Component, Manifest, Status, Stored
-from ..ports import Clock, Draft, Frozen, Observer, Source, Vault
+from ..ports import Draft, Frozen, Source, Vault
 from .guide import restore_guide
+from .surroundings import Surroundings
 from .tee import give
 
 READERS = 2  # components read at once: more only makes a disk seek
@@ -57,7 +58,7 @@ class BackupResult:
         return not self.failures and not self.lost_vaults
 
 
-def back_up(request: BackupRequest, clock: Clock, observe: Observer) -> BackupResult:
+def back_up(request: BackupRequest, around: Surroundings) -> BackupResult:
     """Back up and seal.
 
     Raises:
@@ -66,7 +67,7 @@ def back_up(request: BackupRequest, clock: Clock, observe: Observer) -> BackupRe
 
     """
     with ExitStack() as cleanup:
-        backup = _Backup(request, clock, observe)
+        backup = _Backup(request, around)
         backup.open_drafts(cleanup)
         backup.copy()
         return backup.seal()
@@ -85,11 +86,12 @@ class _Held:
 class _Backup:
     """One backup under way. What failed is collected, and looked at before the seal."""
 
-    def __init__(self, request: BackupRequest, clock: Clock, observe: Observer) -> None:
+    def __init__(self, request: BackupRequest, around: Surroundings) -> None:
         self.request = request
-        self.clock = clock
-        self.observe = observe
-        self.started = clock.now()
+        self.around = around
+        self.clock = around.clock
+        self.observe = around.observe
+        self.started = around.clock.now()
         self.drafts: dict[str, Draft] = {}
         self.ids: dict[str, str] = {}
         self.records: dict[str, Component] = {}
@@ -116,7 +118,7 @@ class _Backup:
         with self._lock:
             self.lost_vaults[vault] = error
             alone = len(self.lost_vaults) == len(self.request.vaults)
-        self.observe(Warned(str(error), vault))
+        self.around.warn(str(error), vault)
         if alone:
             raise error
 
@@ -311,10 +313,10 @@ class _Backup:
         newest = vault.newest_instant()
         if newest is not None and newest > self.started + timedelta(seconds=1):
             text = (
-                f"the clock stood at {self.started.isoformat(timespec='seconds')}, before the newest "
-                f"backup of {newest.isoformat(timespec='seconds')}: one of the two is wrong"
+                f"the clock stood at {self.started.isoformat(timespec='seconds')}, before the "
+                f"newest backup, of {newest.isoformat(timespec='seconds')}: one of them is wrong"
             )
-            self.observe(Warned(text, vault.name))
+            self.around.warn(text, vault.name)
             return (text,)
         return ()
 
@@ -329,7 +331,7 @@ def _skew(instants: Sequence[datetime]) -> float:
     return round((max(instants) - min(instants)).total_seconds(), 3)
 
 
-def preflight(sources: Sequence[Source], vaults: Sequence[Vault], observe: Observer) -> None:
+def preflight(sources: Sequence[Source], vaults: Sequence[Vault], around: Surroundings) -> None:
     """Look at every source and vault before anything is held still; problems are warned of.
 
     A component that cannot be reached does not stop the others: it fails when its turn comes.
@@ -340,8 +342,8 @@ def preflight(sources: Sequence[Source], vaults: Sequence[Vault], observe: Obser
         probe: Probe = source.probe()
         needed += probe.size
         for problem in probe.problems:
-            observe(Warned(problem, source.name))
+            around.warn(problem, source.name)
     for vault, free in room.items():
         if free is not None and free < needed:
             text = f"only {free >> 20} MiB free, and the stack has {needed >> 20} MiB uncompressed"
-            observe(Warned(text, vault))
+            around.warn(text, vault)

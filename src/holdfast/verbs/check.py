@@ -11,8 +11,8 @@ from pathlib import Path
 
 from ..errors import ConfigInvalid, HoldfastError
 from ..model.stack import Check, Selector
-from ..ports import Clock, Keyed, Observer, Queryable, Source
-from .observe import observed
+from ..ports import Keyed, Queryable, Source
+from .surroundings import Surroundings
 
 SHOWN = 5  # examples of a violation that are kept
 
@@ -63,7 +63,8 @@ def _run(check: Check, sources: Mapping[str, Source]) -> list[Violation]:
 def _assert_none(check: Check, source: Source) -> list[Violation]:
     if not isinstance(source, Queryable):
         raise _unfit(check, source, "answers no SQL")
-    count, examples = 0, []
+    count = 0
+    examples: list[str] = []
     with source.query(check.sql) as rows:
         for row in rows:
             count += 1
@@ -132,22 +133,22 @@ def _unfit(check: Check, source: Source, problem: str) -> ConfigInvalid:
     )
 
 
-def check_integrity(source: Source, clock: Clock, observe: Observer) -> list[str]:
+def check_integrity(source: Source, around: Surroundings) -> list[str]:
     """Read a live store's content as of one instant with the store's own means; returns problems.
 
     A copy is made and thrown away: the live store is never opened in a way that changes it.
     """
-    with tempfile.TemporaryDirectory(prefix="holdfast-check-") as folder:
-        held, read = Path(folder, "held"), Path(folder, "read")
-        held.mkdir()
-        read.mkdir()
-        try:
-            with (
-                observed(observe, clock, "check", source.name),
-                source.freeze(held) as frozen,
-            ):
-                frozen.facts()
+    try:
+        with (
+            around.step("check", source.name),
+            tempfile.TemporaryDirectory(prefix="check-", dir=around.scratch) as folder,
+        ):
+            held, read = Path(folder, "held"), Path(folder, "read")
+            held.mkdir()
+            read.mkdir()
+            with source.freeze(held) as frozen:
                 inspection = source.inspect(frozen.artifacts, read)
-        except HoldfastError as error:
-            return [str(error)]
+                frozen.facts()
+    except HoldfastError as error:
+        return [str(error)]
     return [f"{source.name}: {problem}" for problem in inspection.problems]

@@ -1,4 +1,4 @@
-"""``RESTORE.md``: how to restore a backup without Holdfast, with nothing but each store's own tools."""
+"""``RESTORE.md``: how to restore a backup without Holdfast, with each store's own tools."""
 
 from __future__ import annotations
 

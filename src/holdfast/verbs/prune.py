@@ -5,11 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
-from ..model.events import Warned
 from ..model.retention import Candidate, Decision, Keep, choose
-from ..ports import Clock, Observer
-from .observe import observed
 from .select import Listed, Listing
+from .surroundings import Surroundings
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,16 +41,16 @@ def _candidate(listed: Listed) -> Candidate:
     )
 
 
-def prune(pruning: Pruning, clock: Clock, observe: Observer) -> list[str]:
+def prune(pruning: Pruning, around: Surroundings) -> list[str]:
     """Delete what was decided to go, oldest first; returns the ids."""
     gone = []
     for listed in pruning.doomed:
         backup_id = listed.manifest.id
         # A pin may have been set since the decision.
         if listed.vault.marks(backup_id).pinned is not None:
-            observe(Warned("pinned in the meantime: kept", backup_id))
+            around.warn("pinned in the meantime: kept", backup_id)
             continue
-        with observed(observe, clock, "delete", backup_id):
+        with around.step("delete", backup_id):
             listed.vault.delete(backup_id)
         gone.append(backup_id)
     return gone

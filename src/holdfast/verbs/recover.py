@@ -2,76 +2,72 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import HoldfastError, RollbackIncomplete
-from ..model.events import Warned
-from ..ports import Clock, Journal, Observer, ServiceControl, Source, Token
+from ..model.recovery import COMPLETED, ROLLED_BACK, Involved, RestoreState
+from ..ports import Journal, ServiceControl, Source, Staged
 from ._signals import uninterrupted
-from .observe import observed
-
-
-@dataclass(frozen=True, slots=True)
-class Unfinished:
-    """What a journal says of a restore that did not end."""
-
-    run: str
-    forward: bool  # the decision to settle was taken: finish it; otherwise put everything back
-    stopped: bool  # services may stand still
-    open: Sequence[tuple[str, Token]]  # components in the order they were staged, not yet closed
+from .restore import Transaction
+from .surroundings import Surroundings
 
 
 def recover(
-    unfinished: Unfinished,
+    state: RestoreState,
     source_of: Callable[[str], Source],
     attic: Path | None,
-    journal: Journal,
-    services: ServiceControl,
-    clock: Clock,
-    observe: Observer,
+    transaction: Transaction,
+    around: Surroundings,
 ) -> str:
-    """Put right what a crash left; returns ``completed`` or ``rolled_back``. May itself be repeated.
+    """Put right what a crash left; returns ``completed`` or ``rolled_back``. May be repeated.
 
     Raises:
         RollbackIncomplete: a component could not be put right; the journal stays open.
 
     """
+    services = transaction.services
     with uninterrupted():
-        _stop(unfinished, services, observe)
-        for component, token in _in_order(unfinished):
-            step = "settle" if unfinished.forward else "revert"
+        if state.stopped and not state.decided:
+            _stop(services, around)
+        problems = []
+        for involved in [*state.to_settle, *state.to_revert]:
             try:
-                with observed(observe, clock, step, component):
-                    _put_right(unfinished, source_of(component), token, attic)
+                with around.step("settle" if state.decided else "revert", involved.name):
+                    staged = source_of(involved.name).reopen(involved.token)
+                    _put_right(state, involved, staged, attic, transaction.journal)
             except HoldfastError as error:
-                raise RollbackIncomplete(component=component, reason=str(error)) from error
-            (journal.settled if unfinished.forward else journal.reverted)(component)
-        if unfinished.stopped:
-            services.start()
-        outcome = "completed" if unfinished.forward else "rolled_back"
-        journal.end(outcome)
+                problems.append(str(error))
+        if state.stopped:
+            _start(services, around)
+        if problems:
+            raise RollbackIncomplete(problems="; ".join(problems))
+        outcome = COMPLETED if state.decided else ROLLED_BACK
+        transaction.journal.end(outcome)
         return outcome
 
 
-def _stop(unfinished: Unfinished, services: ServiceControl, observe: Observer) -> None:
+def _put_right(
+    state: RestoreState, involved: Involved, staged: Staged, attic: Path | None, journal: Journal
+) -> None:
+    if state.decided:
+        staged.settle(attic and attic / involved.name)
+        journal.settled(involved.name)
+    else:
+        staged.revert()
+        journal.reverted(involved.name)
+
+
+def _stop(services: ServiceControl, around: Surroundings) -> None:
     """Before putting back: services may have been started on the new content already."""
-    if not unfinished.stopped or unfinished.forward:
-        return
     try:
         services.stop()
     except HoldfastError as error:
-        observe(Warned(str(error)))
+        around.warn(str(error))  # the data matters more: go on putting it back
 
 
-def _in_order(unfinished: Unfinished) -> list[tuple[str, Token]]:
-    return list(unfinished.open) if unfinished.forward else list(reversed(unfinished.open))
-
-
-def _put_right(unfinished: Unfinished, source: Source, token: Token, attic: Path | None) -> None:
-    staged = source.reopen(token)
-    if unfinished.forward:
-        staged.settle(attic and attic / source.name)
-    else:
-        staged.revert()
+def _start(services: ServiceControl, around: Surroundings) -> None:
+    try:
+        services.start()
+    except HoldfastError as error:
+        around.warn(str(error))  # the data is right again, whatever the services do

@@ -8,9 +8,9 @@ and in another process (`recover`); from then on a crash is finished forward.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from ..errors import (
@@ -19,18 +19,18 @@ from ..errors import (
     NotVerified,
     RestoreRolledBack,
     RollbackIncomplete,
+    SettleIncomplete,
     TargetInUse,
     UnknownName,
 )
 from ..model.artifact import Artifact
-from ..model.events import Progress, Warned
 from ..model.facts import Facts, differences
 from ..model.manifest import Component, Manifest, Stored
 from ..model.stack import Check
-from ..ports import Clock, Journal, Observer, ServiceControl, Source, Staged, Vault
+from ..ports import Journal, ServiceControl, Source, Staged, Vault
 from ._signals import uninterrupted
 from .check import Violation, run_checks
-from .observe import counted, observed
+from .surroundings import Surroundings, counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,47 +116,52 @@ def _record(manifest: Manifest, source: Source) -> Component:
     return record
 
 
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """What makes a restore safe: its tag, its journal, control of the services, and the fence.
+
+    ``tag`` is unique to the restore and safe in file names. ``fence`` raises if another run has
+    taken over this stack.
+    """
+
+    tag: str
+    journal: Journal
+    services: ServiceControl
+    fence: Callable[[], None]
+
+
 def restore(
-    request: RestoreRequest,
-    tag: str,
-    journal: Journal,
-    services: ServiceControl,
-    clock: Clock,
-    observe: Observer,
+    request: RestoreRequest, transaction: Transaction, around: Surroundings
 ) -> RestoreResult:
     """Restore as one transaction.
 
     Raises:
         RestoreRolledBack: it failed after the switch had begun; everything was put back.
         RollbackIncomplete: it failed, and so did putting back; `recover` must finish.
+        SettleIncomplete: it is in force, but the replaced content could not be put away.
         HoldfastError: it failed before the switch; nothing live was touched.
 
     """
-    return _Restore(request, tag, journal, services, clock, observe).run()
+    return _Restore(request, transaction, around).run()
 
 
 class _Restore:
     def __init__(
-        self,
-        request: RestoreRequest,
-        tag: str,
-        journal: Journal,
-        services: ServiceControl,
-        clock: Clock,
-        observe: Observer,
+        self, request: RestoreRequest, transaction: Transaction, around: Surroundings
     ) -> None:
         self.request = request
-        self.tag = tag
-        self.journal = journal
-        self.services = services
-        self.clock = clock
-        self.observe = observe
+        self.tag = transaction.tag
+        self.journal = transaction.journal
+        self.services = transaction.services
+        self.fence = transaction.fence
+        self.around = around
         # What is referred to comes back before whoever refers to it.
         ordered = sorted(request.targets, key=lambda s: (s.role, s.name), reverse=True)
         self.targets: list[Source] = ordered
         self.staged: dict[str, Staged] = {}
         self.stopped = False
         self.switching = False
+        self.decided = False
 
     def run(self) -> RestoreResult:
         try:
@@ -164,13 +169,15 @@ class _Restore:
             facts = self._compare_all()
             violations = self._check_all()
             self._switch()
+            self._decide()
         except BaseException as error:
-            with uninterrupted():
-                self._put_back(error)
-            raise
+            if not self.decided:
+                with uninterrupted():
+                    self._put_back(error)
+                raise
+            # An interrupt that came with the decision: too late, the restore is finished below.
         with uninterrupted():
             kept = self._settle_all()
-            self.journal.end("completed")
         return RestoreResult(facts, violations, kept)
 
     # --- before the switch ---
@@ -181,20 +188,20 @@ class _Restore:
             staged = source.staging(self.tag)
             self.journal.prepare(source.name, source.kind, staged.token)
             self.staged[source.name] = staged
-            with self._step("stage", source.name, sum(item.content_size for item in stored)):
+            with self.around.step("stage", source.name, sum(item.content_size for item in stored)):
                 staged.fill([self._artifact(item) for item in stored])
             self.journal.filled(source.name)
 
     def _artifact(self, stored: Stored) -> Artifact:
         artifact = self.request.vault.artifact(self.request.manifest, stored)
-        return counted(artifact, lambda n: self.observe(Progress("stage", stored.component, n)))
+        return counted(artifact, self.around.progress("stage", stored.component))
 
     def _compare_all(self) -> dict[str, Facts]:
         """Count what is staged; it must be what was counted when it was backed up."""
         facts = {}
         for source in self.targets:
             record = _record(self.request.manifest, source)
-            with self._step("compare", source.name):
+            with self.around.step("compare", source.name):
                 facts[source.name] = self.staged[source.name].view.facts()
             problems = differences(record.facts, facts[source.name])
             if problems and not record.evidence:
@@ -205,15 +212,16 @@ class _Restore:
     def _check_all(self) -> list[Violation]:
         """Run the checks whose components are all staged; what they find is reported, not fatal."""
         views = {name: staged.view for name, staged in self.staged.items()}
-        with self._step("check"):
+        with self.around.step("check"):
             violations = run_checks(self.request.checks, views)
         for violation in violations:
-            self.observe(Warned(str(violation)))
+            self.around.warn(str(violation))
         return violations
 
     # --- the switch ---
 
     def _switch(self) -> None:
+        self.fence()
         self.journal.stopping()
         self.stopped = self.services.stop()
         for source in self.targets:
@@ -222,7 +230,7 @@ class _Restore:
                 path = getattr(source, "path", source.name)
                 raise TargetInUse(component=source.name, path=path, users=users)
         self.switching = True
-        with self._step("switch"), uninterrupted():
+        with self.around.step("switch"), uninterrupted():
             for source in self.targets:
                 self.journal.activate(source.name)
                 self.staged[source.name].activate()
@@ -230,36 +238,50 @@ class _Restore:
         if self.stopped:
             self.services.start()
             self.services.check()
-        self.journal.settle()
+
+    def _decide(self) -> None:
+        self.fence()
+        with uninterrupted():
+            self.journal.settle()
+            self.decided = True
 
     def _settle_all(self) -> dict[str, str]:
         kept = {}
+        problems = []
         for source in self.targets:
             attic = self.request.attic and self.request.attic / source.name
-            with self._step("settle", source.name):
-                place = self.staged[source.name].settle(attic)
+            try:
+                with self.around.step("settle", source.name):
+                    place = self.staged[source.name].settle(attic)
+                self.journal.settled(source.name)
+            except HoldfastError as error:
+                problems.append(str(error))
+                continue
             if place is not None:
                 kept[source.name] = place
-            self.journal.settled(source.name)
+        if problems:
+            raise SettleIncomplete(problems="; ".join(problems))
+        self.journal.end("completed")
         return kept
 
     # --- the way back ---
 
     def _put_back(self, error: BaseException) -> None:
         """Undo everything, in reverse order; raises what the caller should hear of it."""
-        switched = self.switching
-        if switched and self.stopped:
+        if self.switching and self.stopped:
             self._stop_again()
-        for source in reversed(self.targets):
-            staged = self.staged.get(source.name)
-            if staged is not None:
-                self._revert(source.name, staged)
+        problems = [
+            problem
+            for name in reversed(list(self.staged))
+            if (problem := self._revert(name, self.staged[name]))
+        ]
         if self.stopped:
             self._start_again()
-        self.journal.end("rolled_back")
-        if switched and isinstance(error, HoldfastError):
-            advice = error.hint or "see the reason"
-            raise RestoreRolledBack(reason=str(error), advice=advice) from error
+        if problems:
+            raise RollbackIncomplete(problems="; ".join(problems)) from error
+        self._note_down(partial(self.journal.end, "rolled_back"))
+        if self.switching and isinstance(error, HoldfastError):
+            raise RestoreRolledBack(reason=str(error), advice=error.hint) from error
         if isinstance(error, KeyboardInterrupt):
             raise Cancelled from error
 
@@ -267,23 +289,30 @@ class _Restore:
         try:
             self.services.stop()
         except HoldfastError as error:
-            self.observe(Warned(str(error)))  # the data matters more: go on putting it back
+            self.around.warn(str(error))  # the data matters more: go on putting it back
 
     def _start_again(self) -> None:
         try:
             self.services.start()
         except HoldfastError as error:
-            self.observe(Warned(str(error)))  # the data is back; the reason of it all comes first
+            self.around.warn(str(error))  # the data is back; the reason of it all comes first
 
-    def _revert(self, component: str, staged: Staged) -> None:
+    def _revert(self, component: str, staged: Staged) -> str:
+        """Put one component back; returns what is wrong if it cannot be, and lets the others go."""
         try:
-            with self._step("revert", component):
+            with self.around.step("revert", component):
                 staged.revert()
         except HoldfastError as error:
-            raise RollbackIncomplete(component=component, reason=str(error)) from error
-        self.journal.reverted(component)
+            return str(error)
+        self._note_down(partial(self.journal.reverted, component))
+        return ""
 
-    @contextmanager
-    def _step(self, step: str, subject: str = "", total: int = 0) -> Iterator[None]:
-        with observed(self.observe, self.clock, step, subject, total):
-            yield
+    def _note_down(self, write: Callable[[], None]) -> None:
+        """Write to the journal, if it can be: undoing must not depend on it.
+
+        What is not noted as undone is undone once more by `recover`, which does no harm.
+        """
+        try:
+            write()
+        except (HoldfastError, ValueError) as error:
+            self.around.warn(str(error))

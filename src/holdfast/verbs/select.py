@@ -103,5 +103,3 @@ def _exactly(vaults: list[Vault], stack: str, wanted: str) -> Listed:
 
 def _names(vaults: list[Vault]) -> str:
     return ", ".join(vault.name for vault in vaults)
-
-

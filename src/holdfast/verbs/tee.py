@@ -1,7 +1,7 @@
 """Giving one artifact to several drafts from a single read.
 
-The source is read in one thread; each draft reads a copy of the artifact whose chunks come through a
-short queue. The slowest draft sets the pace, and memory stays bounded. A draft that fails is left
+The source is read in one thread; each draft reads a copy of the artifact whose chunks come through
+a short queue. The slowest draft sets the pace, and memory stays bounded. A draft that fails is left
 behind and the others go on.
 """
 
@@ -77,7 +77,9 @@ class _Outlet:
                 pass
 
 
-def give(artifact: Artifact, takers: Sequence[Callable[[Artifact], Result]]) -> list[Future[Result]]:
+def give(
+    artifact: Artifact, takers: Sequence[Callable[[Artifact], Result]]
+) -> list[Future[Result]]:
     """Let each taker read the artifact; returns their results or errors, in their order.
 
     With one taker nothing stands in between. An error of the source reaches every taker.
