@@ -15,7 +15,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import ClassVar
 
-from ..errors import BackupDamaged, BackupExists, BackupNotFound, BackupPinned
+from ..errors import BackupDamaged, BackupExists, BackupNotFound, BackupPinned, BackupTooNew
 from ..model.artifact import Artifact, Chunks, Stream, Tree, TreeItems
 from ..model.manifest import FILE_NAME, Form, Manifest, Stored, decode, encode
 from ..model.marks import Marks
@@ -84,7 +84,7 @@ class MemoryVault:
         for backup_id in sorted(self.boxes):
             try:
                 good.append(self.manifest(backup_id))
-            except BackupDamaged as error:
+            except (BackupDamaged, BackupTooNew) as error:
                 yield Damaged(backup_id, str(error))
         yield from sorted(good, key=lambda manifest: manifest.sequence)
 
