@@ -356,5 +356,5 @@ class Clock(Protocol):
 class Observer(Protocol):
     """Hears what happens in a run. Called from several threads; must not raise or block for long."""
 
-    def __call__(self, event: Event) -> None:
+    def __call__(self, event: Event, /) -> None:
         """Hear one event."""

@@ -9,7 +9,7 @@ and in another process (`recover`); from then on a crash is finished forward.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -57,6 +57,7 @@ class RestoreRequest:
     manifest: Manifest
     targets: Sequence[Source]
     checks: Sequence[Check] = ()
+    beside: Mapping[str, Source] = field(default_factory=dict)  # live ones that stay as they are
     attic: Path | None = None  # where replaced content is kept; None: it is removed
 
 
@@ -210,8 +211,8 @@ class _Restore:
         return facts
 
     def _check_all(self) -> list[Violation]:
-        """Run the checks whose components are all staged; what they find is reported, not fatal."""
-        views = {name: staged.view for name, staged in self.staged.items()}
+        """Run the checks on the stack as it will be; what they find is reported, not fatal."""
+        views = {**self.request.beside, **{n: staged.view for n, staged in self.staged.items()}}
         with self.around.step("check"):
             violations = run_checks(self.request.checks, views)
         for violation in violations:

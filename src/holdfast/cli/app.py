@@ -1,0 +1,146 @@
+"""The command line: which commands there are, and how a failure ends the program."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, NoReturn
+
+import click
+import typer
+
+from ..errors import FAILED, OK, Cancelled, HoldfastError, UsageInvalid
+from ..i18n import _
+from . import (
+    audit,
+    backup,
+    catalog,
+    check,
+    # config,
+    health,
+    # init,
+    listing,
+    pin,
+    prune,
+    recover,
+    restore,
+    status,
+    transfer,
+    verify,
+)
+from .common import ConfigOption, Settings
+
+app = typer.Typer(
+    name="holdfast",
+    help=_("Back up, verify and restore whole application stacks as one."),
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for module in (backup, listing, verify, restore, check, prune, pin, transfer, status, health):
+    module.register(app)
+for module in (recover, catalog, audit):
+    module.register(app)
+
+
+@app.callback()
+def _main(
+    context: typer.Context,
+    *,
+    config_file: ConfigOption = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help=_("Show warnings only."))] = False,
+    verbose: Annotated[int, typer.Option("--verbose", "-v", count=True, help=_("Show more."))] = 0,
+    version: Annotated[bool, typer.Option("--version", help=_("Show the version."))] = False,
+) -> None:
+    if version:
+        from .. import __version__
+
+        typer.echo(f"holdfast {__version__}")
+        raise typer.Exit
+    context.obj = Settings(config_file, quiet, verbose)
+
+
+@app.command(hidden=False)
+def completion(shell: Annotated[str, typer.Argument(help="bash, zsh or fish")]) -> None:
+    """Print the completion script of a shell."""
+    from typer.completion import get_completion_script  # type: ignore[attr-defined]
+
+    if shell not in {"bash", "zsh", "fish"}:
+        raise UsageInvalid(problem=_("{shell} is not bash, zsh or fish").format(shell=shell))
+    typer.echo(
+        get_completion_script(prog_name="holdfast", complete_var="_HOLDFAST_COMPLETE", shell=shell)
+    )
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run a command line; returns the exit status. Foreseen failures are one line and a hint."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGHUP, _interrupt)
+    try:
+        command = typer.main.get_command(app)
+        returned = command.main(list(arguments), prog_name="holdfast", standalone_mode=False)
+    except BaseException as error:  # noqa: BLE001 - the border: every failure gets its words here
+        return _say_failure(error, as_json="--json" in arguments)
+    return returned if isinstance(returned, int) else OK
+
+
+def _say_failure(error: BaseException, *, as_json: bool) -> int:
+    if isinstance(error, HoldfastError):
+        return fail(error, as_json=as_json)
+    if isinstance(error, KeyboardInterrupt | click.exceptions.Abort):
+        return fail(Cancelled(), as_json=as_json)
+    if isinstance(error, click.ClickException):
+        return fail(UsageInvalid(problem=error.format_message()), as_json=as_json)
+    if isinstance(error, BrokenPipeError):
+        # Whoever read our output went away; what was asked for is done.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else FAILED
+    return _bug(error)
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
+    """Let a polite request to end take the way of Ctrl-C, which undoes what is half-made."""
+    raise KeyboardInterrupt
+
+
+def fail(error: HoldfastError, *, as_json: bool) -> int:
+    """Say what failed and what to do now; returns the exit status."""
+    if as_json:
+        document = {
+            "error": {
+                "code": error.code,
+                "message": str(error),
+                "hint": error.hint,
+                "retryable": error.retryable,
+            }
+        }
+        typer.echo(json.dumps(document, ensure_ascii=False))
+    typer.echo(f"holdfast: {error}", err=True)
+    if error.hint:
+        typer.echo(f"  {_('hint')}: {error.hint}", err=True)
+    return error.exit_status
+
+
+def _bug(error: BaseException) -> int:
+    """Write the traceback, without local variables, to a file: they may hold secrets."""
+    import tempfile
+    import traceback
+
+    text = "".join(traceback.format_exception(error))
+    with tempfile.NamedTemporaryFile(
+        "w", prefix="holdfast-", suffix=".log", delete=False, encoding="utf-8"
+    ) as report:
+        report.write(text)
+    place = Path(report.name)
+    what = f"{type(error).__name__}: {error}".splitlines()[0]
+    typer.echo(_("holdfast: this is a bug of Holdfast: {what}").format(what=what), err=True)
+    typer.echo(f"  {_('hint')}: {_('please report it with {place}').format(place=place)}", err=True)
+    return FAILED

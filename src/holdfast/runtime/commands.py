@@ -1,0 +1,95 @@
+"""The commands and URLs that a configuration names: services and hooks."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from ..errors import CommandFailed, HealthFailed
+from ..model.stack import Services
+
+COMMAND_SECONDS = 600.0
+POLL_SECONDS = 0.5
+ANSWER_SECONDS = 10.0
+SHOWN = 200  # characters of a failed command's last line
+
+
+class Commands:
+    """The services of a stack: stopped, started, and asked whether they are well."""
+
+    def __init__(self, services: Services, folder: Path) -> None:
+        """Commands run in ``folder``, that of the configuration file."""
+        self._services = services
+        self._folder = folder
+
+    def stop(self) -> bool:
+        """Stop the services; returns whether there was a command for it."""
+        if not self._services.stop:
+            return False
+        run_command("services.stop", self._services.stop, self._folder)
+        return True
+
+    def start(self) -> None:
+        """Start the services."""
+        if self._services.start:
+            run_command("services.start", self._services.start, self._folder)
+
+    def check(self) -> None:
+        """Wait until every health URL answers with success, as long as the configuration allows."""
+        deadline = time.monotonic() + self._services.health_timeout.total_seconds()
+        for url in self._services.health:
+            while reason := _unwell(url):
+                if time.monotonic() >= deadline:
+                    raise HealthFailed(what=url, reason=reason)
+                time.sleep(POLL_SECONDS)
+
+
+def run_command(
+    what: str, command: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None
+) -> None:
+    """Run a command without a shell; its output is shown only if it fails, and then its last line.
+
+    Raises:
+        CommandFailed: it cannot be started, takes too long, or ends with a status other than 0.
+
+    """
+    try:
+        done = subprocess.run(
+            command,
+            cwd=folder,
+            env={**os.environ, **(environment or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=COMMAND_SECONDS,
+            check=False,
+        )
+    except OSError as error:
+        raise _failed(what, command, f"cannot be started: {error.strerror}") from error
+    except subprocess.TimeoutExpired as error:
+        raise _failed(what, command, f"was ended after {COMMAND_SECONDS:.0f} s") from error
+    if done.returncode:
+        lines = done.stdout.decode(errors="replace").strip().splitlines()
+        last = f": {lines[-1][:SHOWN]}" if lines else ""
+        raise _failed(what, command, f"ended with status {done.returncode}{last}")
+
+
+def _failed(what: str, command: Sequence[str], outcome: str) -> CommandFailed:
+    return CommandFailed(what=what, command=shlex.join(command), outcome=outcome)
+
+
+def _unwell(url: str) -> str:
+    """Return why a URL does not answer with success; empty if it does."""
+    try:
+        with urllib.request.urlopen(url, timeout=ANSWER_SECONDS):  # noqa: S310 - checked on loading
+            return ""
+    except urllib.error.HTTPError as error:
+        return f"it answers {error.code}"
+    except (OSError, ValueError) as error:
+        return str(getattr(error, "reason", error))

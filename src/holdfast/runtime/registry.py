@@ -1,0 +1,82 @@
+"""Which kinds of source and vault there are; each is imported when it is first used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Any, cast
+
+from ..config.kinds import Kinds
+from ..errors import ExtraMissing, UnknownName
+from ..model.options import Options
+from ..model.stack import VaultSpec
+from ..ports import Vault
+
+SOURCES = {
+    "chroma": "holdfast.sources.chroma:ChromaSource",
+    "files": "holdfast.sources.files:FilesSource",
+    "sqlite": "holdfast.sources.sqlite:SqliteSource",
+}
+VAULTS = {
+    "plain": "holdfast.vaults.plain:PlainVault",
+}
+STORES = {
+    "folder": "holdfast.stores.local:LocalStore",
+}
+SOURCE_PLUGINS = "holdfast.sources"  # entry points by which other packages add kinds
+
+
+def source_class(kind: str) -> Any:
+    """Return the class of a kind of source.
+
+    Raises:
+        UnknownName: there is no such kind.
+        ExtraMissing: its driver is not installed.
+
+    """
+    return _load(kind, SOURCES | _plugins(kind), "kind of source", SOURCES)
+
+
+def vault_class(kind: str) -> Any:
+    """Return the class of a kind of vault; raises `UnknownName`."""
+    return _load(kind, VAULTS, "kind of vault", VAULTS)
+
+
+def _plugins(kind: str) -> dict[str, str]:
+    """Look among installed packages only for a kind that is not our own: it takes a while."""
+    if kind in SOURCES:
+        return {}
+    from importlib.metadata import entry_points
+
+    return {point.name: point.value for point in entry_points(group=SOURCE_PLUGINS)}
+
+
+def _load(kind: str, table: Mapping[str, str], what: str, own: Mapping[str, str]) -> Any:
+    if kind not in table:
+        raise UnknownName(what=what, name=kind, known=", ".join(sorted(own)))
+    module, _colon, name = table[kind].partition(":")
+    try:
+        return getattr(import_module(module), name)
+    except ModuleNotFoundError as error:
+        package = error.name or module
+        if package.startswith("holdfast"):
+            raise  # a bug of ours, not a missing driver
+        raise ExtraMissing(what=f"{what} {kind}", package=package, extra=kind) from error
+
+
+def open_vault(spec: VaultSpec) -> Vault:
+    """Return a vault on the store that its URL names."""
+    store = _load("folder", STORES, "kind of store", STORES)(spec.options.url)
+    return cast("Vault", vault_class(spec.kind)(spec.name, store, spec.options))
+
+
+def kinds() -> Kinds:
+    """Return, for each kind of source and vault, how to get the model of its options."""
+    return Kinds(
+        sources={kind: _options(source_class, kind) for kind in SOURCES},
+        vaults={kind: _options(vault_class, kind) for kind in VAULTS},
+    )
+
+
+def _options(load: Callable[[str], Any], kind: str) -> Callable[[], type[Options]]:
+    return lambda: cast("type[Options]", load(kind).Options)

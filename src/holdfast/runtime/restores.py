@@ -1,0 +1,186 @@
+"""Restore and recover as operations: what would change, the transaction, the way back."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from ..errors import TargetInUse
+from ..model.names import LATEST
+from ..model.recovery import RestoreState
+from ..ports import Observer, Source
+from ..verbs.recover import recover
+from ..verbs.restore import (
+    Change,
+    RestoreRequest,
+    RestoreResult,
+    Transaction,
+    choose_targets,
+    restore,
+    weigh,
+)
+from ..verbs.select import Listed
+from ..verbs.surroundings import Surroundings
+from . import journal
+from .runs import hook, on_error, refuse_unfinished, run
+from .session import Session
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreOrder:
+    """What was asked for. ``target``: a folder to restore into, instead of over the live stores."""
+
+    backup: str = LATEST
+    components: Sequence[str] = ()
+    vaults: Sequence[str] = ()
+    at: datetime | None = None
+    target: Path | None = None
+    keep_replaced: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class RestorePlan:
+    """What an order means, and what it would change. Nothing was changed yet."""
+
+    order: RestoreOrder
+    listed: Listed
+    targets: Sequence[Source]
+    changes: Sequence[Change]
+
+    @property
+    def replaces(self) -> bool:
+        """Whether anything that is there now would go."""
+        return any(change.replaces for change in self.changes)
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreReport:
+    """What came of it."""
+
+    run: str
+    backup: str
+    result: RestoreResult
+    seconds: float
+    changes: Sequence[Change] = field(default_factory=list)
+
+
+def plan_restore(session: Session, order: RestoreOrder) -> RestorePlan:
+    """Find the backup and weigh what would change.
+
+    Raises:
+        RecoveryNeeded: an earlier restore must be put right first.
+        BackupNotFound: there is no such backup.
+        UnknownName: a component is not configured, or not in the backup.
+
+    """
+    refuse_unfinished(session, recovering=False)
+    listed = session.find(order.backup, order.vaults or None, at=order.at)
+    sources = session.sources()
+    targets = choose_targets(listed.manifest, sources, order.components)
+    if order.target is not None:
+        folder = order.target.absolute()
+        targets = [source.at(folder / source.name) for source in targets]
+    return RestorePlan(order, listed, targets, weigh(listed.manifest, targets))
+
+
+def refuse_occupied(session: Session, plan: RestorePlan) -> None:
+    """Raise `TargetInUse` early, where no services are named that would be stopped first."""
+    if session.stack.services.stop:
+        return
+    for change in plan.changes:
+        if change.occupants:
+            users = ", ".join(change.occupants)
+            raise TargetInUse(component=change.component, path=change.target, users=users)
+
+
+def execute_restore(session: Session, plan: RestorePlan, observe: Observer) -> RestoreReport:
+    """Restore what was planned, as one transaction; see `verbs.restore.restore`."""
+    manifest = plan.listed.manifest
+    refuse_occupied(session, plan)
+    with run(session, "restore", observe) as current, on_error(session):
+        before = session.clock.monotonic()
+        current.backup, current.vault = manifest.id, plan.listed.vault.name
+        hook(session, "before_restore", {"HOLDFAST_BACKUP": manifest.id})
+        names = [source.name for source in plan.targets]
+        target = "" if plan.order.target is None else str(plan.order.target.absolute())
+        vault = plan.listed.vault.name
+        with journal.begin(
+            session.state, current.id, session.stack.name, manifest.id, vault, names, target
+        ) as log:
+            transaction = Transaction(current.id, log, session.commands, current.lease.check)
+            result = restore(_request(session, plan, current.id), transaction, current.around)
+        seconds = session.clock.monotonic() - before
+        current.figures = {
+            "seconds": round(seconds, 3),
+            "components": list(names),
+            "target": target,
+            "violations": len(result.violations),
+        }
+        _clear_attic(session, current.id, current.around)
+        hook(session, "after_restore", {"HOLDFAST_BACKUP": manifest.id})
+    return RestoreReport(current.id, manifest.id, result, seconds, plan.changes)
+
+
+def _request(session: Session, plan: RestorePlan, run_id: str) -> RestoreRequest:
+    over_live = plan.order.target is None
+    keep = over_live and plan.order.keep_replaced
+    restored = {source.name for source in plan.targets}
+    others = [name for name in session.stack.components if name not in restored]
+    return RestoreRequest(
+        vault=plan.listed.vault,
+        manifest=plan.listed.manifest,
+        targets=plan.targets,
+        checks=session.stack.checks,
+        beside=session.sources(others) if over_live and others else {},
+        attic=session.attic / run_id if keep else None,
+    )
+
+
+def _clear_attic(session: Session, newest: str, around: Surroundings) -> None:
+    """Let go what earlier restores replaced: one way back is kept, the newest."""
+    if not (session.attic / newest).is_dir():
+        return
+    for old in session.attic.iterdir():
+        if old.name != newest:
+            shutil.rmtree(old, ignore_errors=True)
+            if old.exists():
+                around.warn(f"{old} could not be removed")
+
+
+def recover_all(session: Session, observe: Observer) -> dict[str, str]:
+    """Put right every restore that died; returns the outcome of each by its run.
+
+    Raises:
+        JournalDamaged: a journal cannot be trusted; a person must look at it.
+        RollbackIncomplete: a component could not be put right.
+
+    """
+    unfinished = session.unfinished()
+    if not unfinished:
+        return {}
+    outcomes = {}
+    with run(session, "recover", observe, recovering=True) as current:
+        for one in unfinished:
+            if one.problem is not None:
+                raise one.problem
+            with journal.reopen(session.state, one.run) as log:
+                outcomes[one.run] = _recover(session, log, current.lease.check, current.around)
+        current.figures = {"outcomes": dict(outcomes)}
+    return outcomes
+
+
+def _recover(
+    session: Session, log: journal.Journal, fence: Callable[[], None], around: Surroundings
+) -> str:
+    state = log.state
+    attic = None if state.target else session.attic / state.run
+    transaction = Transaction(state.run, log, session.commands, fence)
+    return recover(state, lambda name: _target(session, state, name), attic, transaction, around)
+
+
+def _target(session: Session, state: RestoreState, name: str) -> Source:
+    source = session.source(name)
+    return source.at(Path(state.target) / name) if state.target else source

@@ -1,0 +1,158 @@
+"""What surrounds every run: recovery first, the lease, the catalog's record, the audit entry."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from ..errors import Cancelled, HoldfastError, RecoveryNeeded, RestoreRolledBack
+from ..model.events import Event, Warned
+from ..model.facts import Json
+from ..model.runs import Run, RunState
+from ..ports import Observer
+from ..verbs.surroundings import Surroundings
+from .audit import AuditTrail
+from .catalog import Catalog, NoCatalog, finished
+from .commands import run_command
+from .leases import Lease
+from .recorder import Recorder
+from .session import Session
+
+
+@dataclass(slots=True)
+class Current:
+    """A run under way: what it learns is recorded when it ends."""
+
+    id: str
+    around: Surroundings
+    lease: Lease
+    backup: str = ""
+    vault: str = ""
+    partial: bool = False
+    state: RunState = RunState.COMPLETED
+    figures: dict[str, Json] = field(default_factory=dict)
+
+
+@contextmanager
+def run(
+    session: Session, verb: str, observe: Observer, *, plan: str = "", recovering: bool = False
+) -> Iterator[Current]:
+    """Run a verb that changes something: alone on this stack, recorded, and audited at its end.
+
+    Raises:
+        RecoveryNeeded: an interrupted restore must be put right first, unless ``recovering``.
+        StackLocked: another run is under way.
+
+    """
+    refuse_unfinished(session, recovering=recovering)
+    with ExitStack() as stack:
+        runs = stack.enter_context(open_catalog(session, observe))
+        pending = runs.begin(verb, session.stack.name, plan=plan)
+        try:
+            lease = stack.enter_context(
+                session.leases().acquire(session.stack.name, verb, pending.id)
+            )
+            if lease.predecessor is not None:
+                runs.bury(lease.predecessor.run)
+            runs.save(replace(pending, state=RunState.IN_PROGRESS))
+            record = stack.enter_context(Recorder(runs, pending.id, session.clock))
+            around = Surroundings(session.clock, _both(record, observe), _empty_scratch(session))
+            current = Current(pending.id, around, lease)
+            yield current
+        except BaseException as error:
+            _end(session, runs, _ended(session, pending, error), observe)
+            raise
+        done = replace(
+            finished(pending, session.clock.now(), current.state),
+            backup=current.backup,
+            vault=current.vault,
+            partial=current.partial,
+            figures=current.figures,
+        )
+        _end(session, runs, done, observe)
+
+
+def refuse_unfinished(session: Session, *, recovering: bool) -> None:
+    """Raise `RecoveryNeeded` while a restore that died has not been put right."""
+    unfinished = session.unfinished()
+    if unfinished and not recovering:
+        raise RecoveryNeeded(run=unfinished[0].run)
+
+
+@contextmanager
+def open_catalog(session: Session, observe: Observer) -> Iterator[Catalog | NoCatalog]:
+    """Open the catalog; where it cannot be, say so and go on without: it is only a cache."""
+    try:
+        catalog: Catalog | NoCatalog = Catalog(session.state, session.clock)
+    except HoldfastError as error:
+        observe(Warned(f"{error}; {error.hint}"))
+        catalog = NoCatalog(session.clock)
+    try:
+        yield catalog
+    finally:
+        if isinstance(catalog, Catalog):
+            catalog.close()
+
+
+def _both(first: Observer, second: Observer) -> Observer:
+    def tell(event: Event) -> None:
+        first(event)
+        second(event)
+
+    return tell
+
+
+def _empty_scratch(session: Session) -> Path:
+    """Return the folder for scratch copies, without what a run that died left in it."""
+    shutil.rmtree(session.state / "scratch", ignore_errors=True)
+    return session.scratch()
+
+
+def _ended(session: Session, pending: Run, error: BaseException) -> Run:
+    now = session.clock.now()
+    if isinstance(error, RestoreRolledBack):
+        return finished(pending, now, RunState.ROLLED_BACK, error)
+    if isinstance(error, Cancelled | KeyboardInterrupt):
+        return finished(pending, now, RunState.CANCELLED)
+    known = error if isinstance(error, HoldfastError) else None
+    done = finished(pending, now, RunState.FAILED, known)
+    return done if known else replace(done, error_code="bug", error_text=type(error).__name__)
+
+
+def _end(session: Session, runs: Catalog | NoCatalog, done: Run, observe: Observer) -> None:
+    """Write down how it ended. A record that cannot be written does not undo what was done."""
+    details: Mapping[str, Json] = {"run": done.id, **done.figures}
+    if done.error_code:
+        details = {**details, "error": done.error_code}
+    try:
+        runs.save(done)
+        if isinstance(runs, Catalog):
+            subject = done.backup or done.plan or session.stack.name
+            trail = AuditTrail(runs.database, session.clock)
+            trail.append(done.verb, subject, done.state.value, details)
+    except HoldfastError as error:
+        observe(Warned(str(error)))
+
+
+@contextmanager
+def on_error(session: Session) -> Iterator[None]:
+    """Run the hook ``on_error`` when a run fails; the failure itself goes on as it is."""
+    try:
+        yield
+    except HoldfastError as error:
+        try:
+            hook(session, "on_error", {"HOLDFAST_ERROR": error.code})
+        except HoldfastError as another:
+            error.add_note(str(another))
+        raise
+
+
+def hook(session: Session, name: str, environment: Mapping[str, str]) -> None:
+    """Run a hook, if the configuration has it; raises `CommandFailed`."""
+    command = getattr(session.stack.hooks, name)
+    if command:
+        known = {"HOLDFAST_STACK": session.stack.name, "HOLDFAST_HOOK": name, **environment}
+        run_command(f"hooks.{name}", command, session.stack.file.parent, known)

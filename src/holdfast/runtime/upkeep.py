@@ -1,0 +1,129 @@
+"""Keeping backups: verify, prune, pin, and the checks on live data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from ..errors import HoldfastError, UsageInvalid
+from ..model.marks import Level, Marks, Proof
+from ..model.retention import Keep
+from ..ports import Observer
+from ..verbs.check import Violation, check_integrity, run_checks
+from ..verbs.prune import Pruning, plan_pruning, prune
+from ..verbs.select import Listed
+from ..verbs.surroundings import Surroundings
+from ..verbs.verify import verify
+from .backups import sweep
+from .runs import run
+from .session import Session
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """A backup in a vault, and what reading it showed."""
+
+    listed: Listed
+    proof: Proof
+
+
+def verify_backups(
+    session: Session, wanted: str, vaults: Sequence[str], level: Level, observe: Observer
+) -> list[Verified]:
+    """Verify a backup in every vault that has it, or with ``all`` every backup of the stack."""
+    if wanted == "all":
+        chosen = [one for listing in session.listings(vaults or None) for one in listing.backups]
+    else:
+        chosen = session.find_all(wanted, vaults or None)
+    with run(session, "verify", observe) as current:
+        current.backup = wanted
+        done = [
+            Verified(listed, verify(listed, level, session.reader, current.around))
+            for listed in chosen
+        ]
+        current.figures = {"failed": [v.listed.manifest.id for v in done if not v.proof.passed]}
+    return done
+
+
+def plan_prune(session: Session, plan_name: str | None, vaults: Sequence[str]) -> list[Pruning]:
+    """Decide what a plan's policy keeps in each of its vaults; deletes nothing.
+
+    Raises:
+        UsageInvalid: no plan says what to keep, or several do and none was named.
+
+    """
+    name, keep, timezone = _policy(session, plan_name)
+    names = vaults or session.plan(name).vaults
+    return [plan_pruning(listing, keep, timezone) for listing in session.listings(names)]
+
+
+def _policy(session: Session, plan_name: str | None) -> tuple[str, Keep, str]:
+    if plan_name is not None:
+        plan = session.plan(plan_name)
+        if plan.keep is None:
+            raise UsageInvalid(problem=f"plan {plan_name} does not say what to keep")
+        return plan.name, plan.keep, plan.timezone
+    keeping = [plan for plan in session.stack.plans.values() if plan.keep is not None]
+    if len(keeping) != 1 or keeping[0].keep is None:
+        known = ", ".join(plan.name for plan in keeping) or "none"
+        raise UsageInvalid(
+            problem=f"name the plan whose `keep` decides; plans that have it: {known}"
+        )
+    return keeping[0].name, keeping[0].keep, keeping[0].timezone
+
+
+def execute_prune(
+    session: Session, prunings: Sequence[Pruning], observe: Observer
+) -> dict[str, list[str]]:
+    """Delete what was decided; returns the ids by vault."""
+    gone = {}
+    with run(session, "prune", observe) as current:
+        sweep([pruning.listing.vault for pruning in prunings], current.around)
+        for pruning in prunings:
+            gone[pruning.listing.vault.name] = prune(pruning, current.around)
+        current.figures = {"deleted": {vault: list(ids) for vault, ids in gone.items()}}
+    return gone
+
+
+def pin(
+    session: Session, wanted: str, vaults: Sequence[str], reason: str | None, observe: Observer
+) -> list[Listed]:
+    """Pin a backup for a reason in every vault that has it; without a reason, unpin it."""
+    with run(session, "unpin" if reason is None else "pin", observe) as current:
+        found = session.find_all(wanted, vaults or None)
+        current.backup = found[0].manifest.id
+
+        def change(marks: Marks) -> Marks:
+            return replace(marks, pinned=reason)
+
+        return [
+            replace(listed, marks=listed.vault.mark(listed.manifest.id, change)) for listed in found
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class CheckReport:
+    """What the checks on live data found, one line each; nothing: all is well."""
+
+    integrity: dict[str, list[str]]
+    violations: list[Violation]
+    checks: int
+
+    @property
+    def problems(self) -> list[str]:
+        """Everything that does not hold."""
+        found = [line for lines in self.integrity.values() for line in lines]
+        return [*found, *(str(violation) for violation in self.violations)]
+
+
+def check_live(session: Session, components: Sequence[str], around: Surroundings) -> CheckReport:
+    """Check the live stores' integrity, and the configuration's assertions on their data."""
+    sources = session.sources(components or None)
+    integrity = {}
+    for name, source in sources.items():
+        try:
+            integrity[name] = check_integrity(source, around)
+        except HoldfastError as error:
+            integrity[name] = [str(error)]
+    checks = session.stack.checks
+    return CheckReport(integrity, run_checks(checks, sources), len(checks))
