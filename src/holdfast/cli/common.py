@@ -57,7 +57,12 @@ def open_session(context: typer.Context, config: Path | None) -> Session:
     """Load the configuration that the command line, the environment or the folder names."""
     from ..runtime.session import open_session as opened
 
-    return opened(config or settings(context).config)
+    session = opened(config or settings(context).config)
+    if context.info_name != "recover":
+        for unfinished in session.unfinished():
+            said = _("warning: restore {run} was interrupted: run `holdfast recover`")
+            typer.echo(said.format(run=unfinished.run), err=True)
+    return session
 
 
 def observer(context: typer.Context, *, as_json: bool, progress: bool = False) -> Observer:
