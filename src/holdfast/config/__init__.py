@@ -1,1 +1,4 @@
-"""The configuration file: schema, loading, interpolation, and how it is shown."""
+"""The configuration file: found, read, checked, shown, written.
+
+`load` is what a run needs; `show`, `schema` and `init` answer questions about the file.
+"""

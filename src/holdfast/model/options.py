@@ -6,10 +6,20 @@ them. Only adapters and ``config`` import this module: pydantic takes a while to
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+)
+
+from ..i18n import _
 
 
 class Options(BaseModel):
@@ -17,14 +27,27 @@ class Options(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
+    def __repr_args__(self) -> Iterable[tuple[str | None, str]]:
+        """Name the options that were set, never their values: a password may be among them."""
+        return [(None, name) for name in sorted(self.model_fields_set)]
+
+
+def _not_nothing(path: object) -> object:
+    if path == "":  # would be the folder of the configuration file itself
+        raise ValueError(_("is empty"))
+    return path
+
 
 def _beside_the_file(path: Path, info: ValidationInfo) -> Path:
     base = (info.context or {}).get("base")
-    path = path.expanduser()
+    try:
+        path = path.expanduser()
+    except RuntimeError as error:
+        raise ValueError(_("starts with ~ and no such user has a home")) from error
     return path if base is None or path.is_absolute() else Path(base) / path
 
 
-LocalPath = Annotated[Path, AfterValidator(_beside_the_file)]
+LocalPath = Annotated[Path, BeforeValidator(_not_nothing), AfterValidator(_beside_the_file)]
 """A path that, where relative, is relative to the folder of the configuration file."""
 
 __all__ = ["Field", "LocalPath", "Options"]
