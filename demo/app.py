@@ -64,7 +64,7 @@ class Library:
     """The open application. One process at a time; use it as a context."""
 
     def __init__(self, places: Places) -> None:
-        """Open the stores, and make those that are missing: an application starts, come what may."""
+        """Open the stores, and make those that are missing: come what may, it starts."""
         import chromadb
         from chromadb.config import Settings
 
@@ -78,9 +78,9 @@ class Library:
         client = chromadb.PersistentClient(
             str(places.vectors), settings=Settings(anonymized_telemetry=False)
         )
-        # Without an embedding function nothing is downloaded: we bring our own vectors. Chroma builds
-        # its index anew on each start, in parallel, never twice the same: searched this widely, it
-        # still gives the same answers.
+        # Without an embedding function nothing is downloaded: we bring our own vectors. Chroma
+        # builds part of its index anew on each start, in parallel, never twice the same: searched
+        # this widely, it still gives the same answers.
         self.vectors: Any = client.get_or_create_collection(
             COLLECTION,
             embedding_function=None,

@@ -78,7 +78,9 @@ def _judge(
     if any(present[first:]):
         return Judgement(first, f"write {first + 1} is missing, and later ones are there")
     if strangers:
-        return Judgement(first, f"{strangers} things are there that were never, or not wholly, written")
+        return Judgement(
+            first, f"{strangers} things are there that were never, or not wholly, written"
+        )
     late = [write for write in writes[first:] if write.committed < instant]
     if late:
         early = instant - late[0].committed

@@ -76,7 +76,7 @@ def _table(library: Library, name: str) -> list[tuple[Any, ...]]:
 
 
 def _vectors(library: Library) -> dict[str, np.ndarray[Any, np.dtype[np.float32]]]:
-    found = {}
+    found: dict[str, np.ndarray[Any, np.dtype[np.float32]]] = {}
     ids = library.vectors.get(include=[])["ids"]
     for at in range(0, len(ids), PAGE):
         page = library.vectors.get(ids=ids[at : at + PAGE], include=["embeddings"])

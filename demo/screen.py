@@ -51,6 +51,16 @@ class Screen:
         if otherwise:
             self._line(f"    {otherwise}", "red")
 
+    def verdict(self, seconds: float) -> int:
+        """Show the last line; returns the exit status, 0 only if every claim held."""
+        if self.broken:
+            self._line(f"{len(self.broken)} of {self.claims} claims did NOT hold", "bold red")
+            return 1
+        self._line(
+            _timed(f"All {self.claims} claims were compared, and hold", seconds), "bold green"
+        )
+        return 0
+
     @contextmanager
     def waiting(self, label: str) -> Iterator[Advance]:
         """Show a bar while something is under way; nothing where no terminal is."""

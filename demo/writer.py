@@ -14,6 +14,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TextIO
 
@@ -57,7 +58,12 @@ def _go_on(
         if number % QUESTION_EVERY == 0:
             question = QUESTIONS[asked % len(QUESTIONS)]
             asked += 1
-            _logged(log, "question", asked, lambda q=question: library.ask(q) and 0)
+            _logged(log, "question", asked, partial(_ask, library, question))
+
+
+def _ask(library: Library, question: str) -> int:
+    library.ask(question)
+    return 0
 
 
 def _add(library: Library, log: TextIO, number: int, texts: list[Text]) -> None:

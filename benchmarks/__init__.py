@@ -1,0 +1,1 @@
+"""Holdfast side by side with the tools it is compared to: `python -m benchmarks`."""

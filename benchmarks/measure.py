@@ -1,0 +1,149 @@
+"""Running commands one after the other and measuring them from outside.
+
+A peak is the largest resident size of any single process of a command, as the kernel counts it
+(``ru_maxrss``). The kernel starts that count with the size of whoever forked: this process is
+therefore kept small, and data is made in processes of their own.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import statistics
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+LONGEST = 600.0  # seconds that a command may take, unless it says otherwise
+
+
+class BenchmarkFailed(Exception):
+    """A command did not do what it should, so its time would mean nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """Something to measure. ``shell`` is run by ``sh``; ``before`` runs unmeasured each time."""
+
+    name: str
+    argv: Sequence[str]
+    before: Callable[[], None] = lambda: None
+    after: Callable[[], None] = lambda: None
+    accept: tuple[int, ...] = (0,)
+    environment: Mapping[str, str] = field(default_factory=dict)
+    folder: Path | None = None
+    limit: float = LONGEST
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One run of a command."""
+
+    seconds: float
+    peak: int  # bytes
+    finished: bool = True  # False: it was ended at its limit
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """All the runs of a command. Times in seconds, ``peak`` in bytes."""
+
+    name: str
+    samples: tuple[Sample, ...]
+
+    @property
+    def median(self) -> float:
+        """The time in the middle."""
+        return statistics.median(sample.seconds for sample in self.samples)
+
+    @property
+    def shortest(self) -> float:
+        """The shortest time."""
+        return min(sample.seconds for sample in self.samples)
+
+    @property
+    def longest(self) -> float:
+        """The longest time."""
+        return max(sample.seconds for sample in self.samples)
+
+    @property
+    def peak(self) -> int:
+        """The largest process of all runs."""
+        return max(sample.peak for sample in self.samples)
+
+    @property
+    def finished(self) -> bool:
+        """Whether every run came to its own end."""
+        return all(sample.finished for sample in self.samples)
+
+
+def shell(script: str) -> list[str]:
+    """Return a pipeline as a command; a failure anywhere in it is a failure."""
+    return ["bash", "-o", "pipefail", "-c", script]
+
+
+def alternate(commands: Sequence[Command], runs: int) -> list[Figures]:
+    """Run A B C A B C …, after one round that is not counted."""
+    samples: dict[str, list[Sample]] = {command.name: [] for command in commands}
+    for turn in range(runs + 1):
+        for command in commands:
+            sample = run(command)
+            if turn > 0:
+                samples[command.name].append(sample)
+    return [Figures(name, tuple(found)) for name, found in samples.items()]
+
+
+def run(command: Command) -> Sample:
+    """Run a command once and measure it.
+
+    Raises:
+        BenchmarkFailed: it ended with a status it should not have.
+
+    """
+    command.before()
+    os.sync()  # so that nobody pays for what was written before
+    with tempfile.TemporaryFile() as errors:
+        begun = time.perf_counter()
+        process = subprocess.Popen(
+            command.argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
+            env={**os.environ, **command.environment},
+            cwd=command.folder,
+            start_new_session=True,
+        )
+        finished, status, peak = _wait(process, command.limit)
+        seconds = time.perf_counter() - begun
+        errors.seek(0)
+        said = errors.read().decode("utf-8", "replace").strip()
+    if finished and status not in command.accept:
+        raise BenchmarkFailed(f"{command.name} ended with {status}: {said[-600:]}")
+    command.after()
+    return Sample(seconds, peak, finished)
+
+
+def _wait(process: subprocess.Popen[bytes], limit: float) -> tuple[bool, int, int]:
+    """Wait for a process; at its limit its whole group is ended. Returns also its peak in bytes."""
+    overdue = threading.Event()
+
+    def end() -> None:
+        overdue.set()
+        os.killpg(process.pid, signal.SIGKILL)
+
+    timer = threading.Timer(limit, end)
+    timer.start()
+    try:
+        _pid, status, usage = os.wait4(process.pid, 0)
+    except BaseException:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        raise
+    finally:
+        timer.cancel()
+    process.returncode = os.waitstatus_to_exitcode(status)
+    return not overdue.is_set(), process.returncode, usage.ru_maxrss * 1024
