@@ -59,6 +59,7 @@ class Source(Protocol):
 
     kind: ClassVar[str]
     role: ClassVar[Role]
+    options_model: ClassVar[type]  # a subclass of `model.options.Options`
     name: str
 
     @classmethod
@@ -242,6 +243,7 @@ class Vault(Protocol):
     """Where backups rest. All methods may be called from several threads and processes."""
 
     kind: ClassVar[str]
+    options_model: ClassVar[type]  # a subclass of `model.options.Options`
     name: str
 
     def backup_id(self, stack: str, instant: datetime) -> str:

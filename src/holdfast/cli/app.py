@@ -11,8 +11,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Annotated, NoReturn
 
-import click
 import typer
+from typer.exceptions import TyperException
 
 from ..errors import FAILED, OK, Cancelled, HoldfastError, UsageInvalid
 from ..i18n import _
@@ -35,10 +35,11 @@ from . import (
 )
 from .common import ConfigOption, Settings
 
+COMPLETION = "_HOLDFAST_COMPLETE"  # the variable by which a shell asks for completions
+
 app = typer.Typer(
     name="holdfast",
     help=_("Back up, verify and restore whole application stacks as one."),
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -49,7 +50,7 @@ for module in (recover, catalog, audit):
     module.register(app)
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)
 def _main(
     context: typer.Context,
     *,
@@ -63,25 +64,31 @@ def _main(
 
         typer.echo(f"holdfast {__version__}")
         raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+        raise typer.Exit
     context.obj = Settings(config_file, quiet, verbose)
 
 
-@app.command(hidden=False)
+@app.command()
 def completion(shell: Annotated[str, typer.Argument(help="bash, zsh or fish")]) -> None:
     """Print the completion script of a shell."""
-    from typer.completion import get_completion_script  # type: ignore[attr-defined]
+    from typer.completion import get_completion_script
 
     if shell not in {"bash", "zsh", "fish"}:
         raise UsageInvalid(problem=_("{shell} is not bash, zsh or fish").format(shell=shell))
-    typer.echo(
-        get_completion_script(prog_name="holdfast", complete_var="_HOLDFAST_COMPLETE", shell=shell)
-    )
+    script = get_completion_script(prog_name="holdfast", complete_var=COMPLETION, shell=shell)
+    typer.echo(script)
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run a command line; returns the exit status. Foreseen failures are one line and a hint."""
     signal.signal(signal.SIGTERM, _interrupt)
     signal.signal(signal.SIGHUP, _interrupt)
+    if COMPLETION in os.environ:
+        from typer.completion import completion_init
+
+        completion_init()
     try:
         command = typer.main.get_command(app)
         returned = command.main(list(arguments), prog_name="holdfast", standalone_mode=False)
@@ -93,10 +100,11 @@ def run(arguments: Sequence[str]) -> int:
 def _say_failure(error: BaseException, *, as_json: bool) -> int:
     if isinstance(error, HoldfastError):
         return fail(error, as_json=as_json)
-    if isinstance(error, KeyboardInterrupt | click.exceptions.Abort):
+    if isinstance(error, KeyboardInterrupt | typer.Abort):
         return fail(Cancelled(), as_json=as_json)
-    if isinstance(error, click.ClickException):
-        return fail(UsageInvalid(problem=error.format_message()), as_json=as_json)
+    if isinstance(error, TyperException):
+        problem = getattr(error, "format_message", error.__str__)()
+        return fail(UsageInvalid(problem=problem), as_json=as_json)
     if isinstance(error, BrokenPipeError):
         # Whoever read our output went away; what was asked for is done.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 
 import typer
 
@@ -48,7 +49,14 @@ def list_entries(
     text.table(
         ("#", _("when"), _("who"), _("what"), _("of"), _("outcome")),
         [
-            (str(e.number), e.at, f"{e.user}@{e.host}", e.verb, e.subject, e.outcome)
+            (
+                str(e.number),
+                text.moment(datetime.fromisoformat(e.at)),
+                f"{e.user}@{e.host}",
+                e.verb,
+                e.subject,
+                e.outcome,
+            )
             for e in entries
         ],
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from ..i18n import _
 if TYPE_CHECKING:
     from ..model.facts import Facts
 
+UNFOLDED = 10_000  # columns: more than any row of ours has
 MANY = 6  # counts of a component that are shown on its line
 
 
@@ -22,16 +24,17 @@ def say(line: str = "") -> None:
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table without lines; nothing but the heads if there are no rows."""
+    """Print a table without lines, as wide as the terminal; in a pipe no cell is ever folded."""
     from rich.console import Console
     from rich.table import Table
 
     drawn = Table(box=None, pad_edge=False, header_style="bold")
-    for head in heads:
-        drawn.add_column(head, overflow="fold")
+    for number, head in enumerate(heads):
+        drawn.add_column(head, overflow="fold", no_wrap=number == 0)
     for row in rows:
         drawn.add_row(*(_literal(cell) for cell in row))
-    Console(highlight=False, soft_wrap=False).print(drawn)
+    width = None if sys.stdout.isatty() else UNFOLDED
+    Console(highlight=False, width=width).print(drawn)
 
 
 def _literal(cell: str) -> str:

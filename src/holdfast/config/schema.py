@@ -190,6 +190,7 @@ class ServicesPart(Part):
     )
     health_timeout: Duration = Field(
         default=timedelta(seconds=60),
+        json_schema_extra={"default": "1m"},
         description="How long to wait for all of them to answer.",
     )
 

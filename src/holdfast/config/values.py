@@ -133,6 +133,7 @@ Count = Annotated[int, BeforeValidator(_no_bool)]
 Names = Annotated[
     tuple[str, ...] | None,
     BeforeValidator(_all_or_names),
+    PlainSerializer(lambda names: "all" if names is None else list(names)),
     WithJsonSchema(
         {"anyOf": [{"const": "all"}, {"type": "array", "items": {"type": "string"}}]},
     ),

@@ -79,4 +79,4 @@ def kinds() -> Kinds:
 
 
 def _options(load: Callable[[str], Any], kind: str) -> Callable[[], type[Options]]:
-    return lambda: cast("type[Options]", load(kind).Options)
+    return lambda: cast("type[Options]", load(kind).options_model)

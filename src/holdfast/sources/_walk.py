@@ -103,12 +103,15 @@ class _Walker:
     def _tree(self, root: int, at: str) -> Items:
         """Walk depth first, with the names yet to come of each folder on a stack."""
         with Descent(root) as here:
-            yield self._folder(here.fd, at), iter(())
-            waiting = [(at, self._listed(here.fd, at))]
+            before = self._folder(here.fd, at)
+            yield before, iter(())
+            waiting = [(before, self._listed(here.fd, at))]
             while waiting:
-                folder, names = waiting[-1]
+                before, names = waiting[-1]
+                folder = before.path
                 listed = next(names, None)
                 if listed is None:
+                    self._compare(here, before)
                     waiting.pop()
                     here.leave()
                     continue
@@ -117,12 +120,19 @@ class _Walker:
                     continue
                 above = self._above(here, folder)
                 if above is None:  # moved away meanwhile: what it held can no longer be reached
-                    waiting[-1] = folder, iter(())
+                    waiting[-1] = before, iter(())
                 elif not listed.folder:
                     yield from self._item(above, listed, path)
                 elif self._entered(here, listed.name, path):
-                    yield self._folder(here.fd, path), iter(())
-                    waiting.append((path, self._listed(here.fd, path)))
+                    below = self._folder(here.fd, path)
+                    yield below, iter(())
+                    waiting.append((below, self._listed(here.fd, path)))
+
+    def _compare(self, here: Descent, before: Entry) -> None:
+        """Notice names that came or went: one may have moved from what was read to what was not."""
+        above = self._above(here, before.path)
+        if above is not None and os.fstat(above).st_mtime_ns != before.mtime_ns:
+            self._survey.change(before.path, "names in it came or went while it was read")
 
     def _above(self, here: Descent, folder: str) -> int | None:
         try:

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 from ..errors import SourceMissing, SourceUnfit
 from ..model.artifact import Artifact, Chunks, Entry, EntryKind, Stream, Tree, TreeItems
 from ..model.facts import Discovery, Facts, Inspection, Probe
+from ..model.options import Options
 from ..ports import Frozen, Role, Token
 from ._entries import in_chunks
 from ._trips import drain, read_stream
@@ -30,6 +31,7 @@ class MemorySource:
 
     kind: ClassVar[str] = "memory"
     role: ClassVar[Role] = Role.ROWS
+    options_model: ClassVar[type] = Options  # it has none
 
     def __init__(self, name: str, place: Path, world: World) -> None:
         self.name = name

@@ -20,6 +20,7 @@ from ..model.artifact import Artifact, Chunks, Stream, Tree, TreeItems
 from ..model.manifest import FILE_NAME, Form, Manifest, Stored, decode, encode
 from ..model.marks import Marks
 from ..model.names import safe_backup_id, timestamp
+from ..model.options import Options
 from ..ports import Damaged
 from ._entries import in_chunks, pack_entries, unpack_entries
 from ._trips import drain
@@ -41,6 +42,7 @@ class MemoryVault:
     """Backups in memory. ``boxes`` may be reached into, to damage what is stored."""
 
     kind: ClassVar[str] = "memory"
+    options_model: ClassVar[type] = Options  # it has none
 
     def __init__(self, name: str = "memory") -> None:
         self.name = name

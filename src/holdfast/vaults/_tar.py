@@ -149,20 +149,10 @@ def _quoted(key: bytes) -> bytes:
 
 
 def _extended(name: bytes, records: list[tuple[bytes, bytes]]) -> bytes:
-    if not all(_decodable(value) for key, value in records if not key.startswith(XATTR)):
-        records.insert(0, (b"hdrcharset", b"BINARY"))
     body = b"".join([_record(key, value) for key, value in records])
     own = b"PaxHeaders/" + name.rstrip(b"/").rpartition(b"/")[2]
     header = _header(own[:LONGEST_NAME], 0o644, 0, 0, len(body), 0, _EXTENDED, b"", b"", b"")
     return header + body + bytes(-len(body) % RECORD)
-
-
-def _decodable(value: bytes) -> bool:
-    try:
-        value.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def _record(key: bytes, value: bytes) -> bytes:

@@ -54,7 +54,7 @@ def _section(manifest: Manifest, source: Source, link: Callable[[Stored], str]) 
         return f"{title}\nNot in this backup: {record.error}\n"
     paths = {stored.part: shlex.quote(link(stored)) for stored in manifest.of(source.name)}
     target = f'TARGET="${{TARGET_ROOT:-$HOME/restored}}"/{shlex.quote(source.name)}'
-    lines = [target, 'mkdir -p "$TARGET"', *source.guide(paths)]
+    lines = [target, *source.guide(paths)]
     counts = ", ".join(f"{name} {count}" for name, count in sorted(record.facts.counts.items()))
     expected = f"\nExpected afterwards: {counts}.\n" if counts else ""
     code = "\n".join(lines)
