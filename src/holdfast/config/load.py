@@ -10,6 +10,7 @@ from pathlib import Path
 from ..errors import ConfigMissing
 from ..model.stack import Stack
 from .document import read
+from .examine import examine
 from .kinds import Kinds
 
 FILE_NAME = "holdfast.yaml"
@@ -63,8 +64,6 @@ def load(path: Path, kinds: Kinds, environment: Mapping[str, str] | None = None)
         SecretMissing: something else than a component or vault refers to what is not there.
 
     """
-    from .examine import examine  # pydantic takes a while, and a missing file need not wait for it
-
     document = read(path)
     examined = examine(document, kinds, os.environ if environment is None else environment)
     if examined.stack is None:
