@@ -1,0 +1,103 @@
+"""`python -m benchmarks [CASE…]`: measure Holdfast side by side with its peers."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from importlib import import_module
+from pathlib import Path
+
+from .machine import describe
+from .stack import PROMISED_PEAK, Options
+from .table import Row, Section, markdown, text, unmet
+
+CASES = ("startup", "sqlite", "tree", "chroma")
+PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
+
+
+def main() -> int:
+    """Measure and print; returns 0 also where a bar was missed, which the table says."""
+    options = _parsed()
+    sections: list[Section] = []
+    begun = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="holdfast-benchmarks-", dir=options.folder) as folder:
+        for name in options.names or CASES:
+            case = import_module(f".cases.{name}", __package__)
+            how = Options(options.runs, options.small)
+            with tempfile.TemporaryDirectory(prefix=f"{name}-", dir=folder) as work:
+                section: Section = case.measure(Path(work) / "data", how)
+            sections.append(section)
+            print(text(section), end="\n\n", flush=True)
+    sections.append(_memory(sections))
+    print(text(sections[-1]), end="\n\n")
+    minutes = (time.monotonic() - begun) / 60
+    about = describe(minutes, small=options.small)
+    print(about)
+    _say_unmet(sections)
+    if options.write:
+        _write(sections, about)
+    return 0
+
+
+def _parsed() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="CASE", help=", ".join(CASES))
+    parser.add_argument("--runs", type=int, default=5, help="of each command, after one that warms")
+    parser.add_argument(
+        "--small", action="store_true", help="little data: only to see that it runs"
+    )
+    parser.add_argument(
+        "--write", action="store_true", help=f"write the results to {PAGE.name} too"
+    )
+    parser.add_argument("--folder", type=Path, help="where to put the data; on a local disk")
+    options = parser.parse_args()
+    for name in options.names:
+        if name not in CASES:
+            parser.error(f"there is no case named {name}; known: {', '.join(CASES)}")
+    if options.write and (options.small or options.names):
+        parser.error("--write is for whole results: neither --small nor single cases")
+    if options.runs < 1:
+        parser.error("--runs must be at least 1")
+    return options
+
+
+def _memory(sections: list[Section]) -> Section:
+    """Judge the largest process of Holdfast in every case by the one promise on memory."""
+    rows = [
+        Row(
+            f"{section.title}: {row.name}",
+            f"{row.peak / 1e6:.0f} MB",
+            bar=f"≤ {PROMISED_PEAK / 1e6:.0f} MB",
+            met=row.peak <= PROMISED_PEAK,
+        )
+        for section in sections
+        for row in section.rows
+        if row.ours and row.peak
+    ]
+    return Section(
+        "Memory",
+        "The largest single process of each command of Holdfast, as the kernel counts it.",
+        tuple(rows),
+    )
+
+
+def _say_unmet(sections: list[Section]) -> None:
+    missed = unmet(sections)
+    for row in missed:
+        print(f"NOT MET: {row.name}: {row.ratio or row.median} (bar {row.bar})")
+    if not missed:
+        print("Every bar was met.")
+
+
+def _write(sections: list[Section], about: str) -> None:
+    head = "# Benchmarks\n\nMade by `make bench`; nothing on this page is written by hand.\n"
+    PAGE.parent.mkdir(exist_ok=True)
+    page = "\n\n".join([head, about, *map(markdown, sections)]).replace("\n\n\n", "\n\n")
+    PAGE.write_text(page + "\n", "utf-8")
+    print(f"written to {PAGE}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,94 @@
+"""Holdfast as the benchmarks run it: the installed command, on a stack of its own."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from .measure import Command
+
+PROMISED_PEAK = 200_000_000  # bytes that no process of Holdfast ever exceeds
+PLAN = "measured"
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How thoroughly to measure. ``small`` proves that it runs, and nothing else."""
+
+    runs: int = 5
+    small: bool = False
+
+    def megabytes(self, full: int) -> int:
+        """Return how much data to make."""
+        return max(10, full // 50) if self.small else full
+
+    def fewer(self, most: int) -> int:
+        """Return how often to run something that takes long."""
+        return min(self.runs, most)
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """A configuration in a folder, with one vault that is emptied before each backup."""
+
+    folder: Path
+    components: Mapping[str, Mapping[str, object]]
+    archive: str = "tar.zst"
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    def write(self) -> None:
+        """Write the configuration: JSON, which is YAML."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        document = {
+            "stack": "measured",
+            "components": self.components,
+            "vaults": {"local": {"kind": "plain", "url": "backups"}},
+            "plans": {PLAN: {"archive": self.archive}},
+        }
+        self.config.write_text(json.dumps(document), "utf-8")
+
+    @property
+    def config(self) -> Path:
+        """The configuration file."""
+        return self.folder / "holdfast.yaml"
+
+    def backup(self, name: str) -> Command:
+        """Return a backup into an empty vault."""
+        return Command(name, holdfast("backup", PLAN, self.config), before=self._empty)
+
+    def verify(self, name: str, level: str) -> Command:
+        """Return the verification of the newest backup."""
+        return Command(name, holdfast("verify", "latest", self.config, "--level", level))
+
+    def restore(self, name: str, target: Path) -> Command:
+        """Return a restore of the newest backup into an empty folder."""
+        argv = holdfast("restore", "latest", self.config, "--yes", "--target", str(target))
+        return Command(name, argv, before=partial(remove, target), after=partial(remove, target))
+
+    def _empty(self) -> None:
+        remove(self.folder / "backups")
+        remove(self.folder / ".holdfast")
+
+
+def holdfast(verb: str, subject: str, config: Path, *options: str) -> list[str]:
+    """Return a command line of Holdfast."""
+    return [*program(), "--quiet", "--config", str(config), verb, subject, *options]
+
+
+def program() -> list[str]:
+    """Return how Holdfast is called: the script beside this Python, or the module."""
+    script = Path(sys.executable).with_name("holdfast")
+    return [str(script)] if script.exists() else [sys.executable, "-m", "holdfast"]
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder, if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
