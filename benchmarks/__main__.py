@@ -35,7 +35,8 @@ def main() -> int:
     minutes = (time.monotonic() - begun) / 60
     about = describe(minutes, small=options.small)
     print(about)
-    _say_unmet(sections)
+    if not options.small:
+        _say_unmet(sections)
     if options.write:
         _write(sections, about)
     return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -62,7 +63,6 @@ def _versions() -> list[str]:
             found.append(f"{tool} not installed")
             continue
         said = subprocess.run([tool, option], capture_output=True, text=True, check=False).stdout
-        words = said.splitlines()[0].replace("(", " ").split() if said else []
-        number = next((w.strip(",v*") for w in words if w.strip(",v*")[:1].isdigit()), "unknown")
-        found.append(f"{tool} {number}")
+        number = re.search(r"\d+(\.\d+)+", said)
+        found.append(f"{tool} {number[0] if number else 'of unknown version'}")
     return found
