@@ -12,7 +12,8 @@ from holdfast.model.runs import DIED, RunState
 from holdfast.runtime.audit import AuditTrail
 from holdfast.runtime.catalog import Catalog
 from holdfast.runtime.database import Database
-from tests.runtime_world import SettableClock, child, heard
+from holdfast.runtime.rebuild import rebuild
+from tests.runtime_world import SettableClock, child, heard, manifest
 
 OPEN_AND_RECORD = """
 import sys, pathlib
@@ -52,7 +53,7 @@ import sys, pathlib
 from holdfast.runtime.database import Database
 from tests.faults.test_catalog_processes import scripts
 path = pathlib.Path(sys.argv[1])
-for number in range(1, 1000):
+for number in range(1, 200):
     Database(path, scripts(number)).close()
     print(number, flush=True)
 """
@@ -62,13 +63,23 @@ def scripts(count: int) -> list[str]:
     return [f"CREATE TABLE t{n} (x TEXT); INSERT INTO t{n} VALUES ('1');" for n in range(count)]
 
 
+REBUILD = """
+import sys, pathlib
+from holdfast.runtime.rebuild import rebuild
+from tests.runtime_world import SettableClock, manifest
+print("ready", flush=True)
+sys.stdin.readline()
+rebuild(pathlib.Path(sys.argv[1]), SettableClock(), {"local": [manifest(1)]})
+"""
+
+
 def go(process: subprocess.Popen[str]) -> None:
     assert process.stdin is not None
     process.stdin.write("\n")
     process.stdin.flush()
 
 
-def test_sixteen_processes_may_open_a_new_catalog_at_once(tmp_path: Path):
+def test_sixteen_processes_may_open_a_new_catalog_at_once(tmp_path: Path) -> None:
     state = tmp_path / "state"
     with ExitStack() as stack:
         children = [stack.enter_context(child(OPEN_AND_RECORD, state, 5)) for _ in range(16)]
@@ -86,7 +97,7 @@ def test_sixteen_processes_may_open_a_new_catalog_at_once(tmp_path: Path):
         assert catalog.database.problems() == []
 
 
-def test_what_was_recorded_survives_kill_9(tmp_path: Path):
+def test_what_was_recorded_survives_kill_9(tmp_path: Path) -> None:
     state = tmp_path / "state"
     known: list[str] = []
     for trial in range(6):
@@ -109,21 +120,44 @@ def test_what_was_recorded_survives_kill_9(tmp_path: Path):
             assert catalog.database.problems() == []
 
 
-def test_a_migration_survives_kill_9(tmp_path: Path):
-    for trial in range(8):
+def test_a_migration_survives_kill_9(tmp_path: Path) -> None:
+    for trial in range(4):
         path = tmp_path / str(trial) / "catalog.db"
         with child(MIGRATE_FOR_EVER, path) as process:
             done = int([heard(process) for _ in range(trial + 2)][-1])
             time.sleep(0.0005 * trial)
             process.kill()
         # The same migrations go on from wherever it stopped; one applied twice, or by half, fails.
-        with closing(Database(path, scripts(1000))), closing(sqlite3.connect(path)) as connection:
-            assert done < 1000
-            for number in range(1000):
+        with closing(Database(path, scripts(200))), closing(sqlite3.connect(path)) as connection:
+            assert done < 200
+            for number in range(200):
                 assert connection.execute(f"SELECT x FROM t{number}").fetchall() == [("1",)]
 
 
-def test_opening_and_recording_a_run_is_cheap(tmp_path: Path):
+def test_a_rebuild_under_kill_9_loses_nothing(tmp_path: Path) -> None:
+    for trial in range(8):
+        state, clock = tmp_path / str(trial), SettableClock()
+        with Catalog(state, clock) as catalog:
+            runs = [catalog.begin("verify", "brain").id for _ in range(40)]
+            for run in runs:
+                AuditTrail(catalog.database, clock).append("verify", run, "completed")
+        with closing(sqlite3.connect(state / "catalog.db")) as rot:
+            rot.execute("UPDATE runs SET figures = '{' WHERE number = 1")
+            rot.commit()
+        with child(REBUILD, state) as process:
+            assert heard(process) == "ready"
+            go(process)
+            time.sleep(0.004 * trial)
+            process.kill()
+            process.wait()
+        rebuild(state, clock, {"local": [manifest(1)]})
+        with Catalog(state, clock) as catalog:
+            assert {run.id for run in catalog.runs(verb="verify")} == set(runs[1:])
+            assert len(catalog.runs(verb="backup")) == len(catalog.backups()) == 1
+            assert AuditTrail(catalog.database, clock).verify() in {41, 42}
+
+
+def test_opening_and_recording_a_run_is_cheap(tmp_path: Path) -> None:
     state, clock = tmp_path / "state", SettableClock()
     Catalog(state, clock).close()
     trials = []

@@ -61,12 +61,12 @@ def broken_at(trail: AuditTrail) -> int:
     return int(str(caught.value.fields["entry"]))
 
 
-def test_an_empty_trail_is_whole(trail: AuditTrail):
+def test_an_empty_trail_is_whole(trail: AuditTrail) -> None:
     assert trail.verify() == 0
     assert trail.entries() == []
 
 
-def test_entries_tell_who_did_what_and_how_it_ended(trail: AuditTrail):
+def test_entries_tell_who_did_what_and_how_it_ended(trail: AuditTrail) -> None:
     entry = trail.append("restore", "b\n1", "rolled_back", {"why": "disk"})
     assert trail.entries() == [entry]
     assert (entry.number, entry.user, entry.verb, entry.subject) == (1, "alice", "restore", r"b\n1")
@@ -74,18 +74,20 @@ def test_entries_tell_who_did_what_and_how_it_ended(trail: AuditTrail):
     assert entry.at == "2026-11-20T10:15:00.000000+00:00"
 
 
-def test_the_newest_entries_come_oldest_first(trail: AuditTrail):
+def test_the_newest_entries_come_oldest_first(trail: AuditTrail) -> None:
     fill(trail, 5)
     assert [entry.number for entry in trail.entries(limit=2)] == [4, 5]
 
 
-def test_a_trail_longer_than_one_batch_is_whole(trail: AuditTrail, monkeypatch: pytest.MonkeyPatch):
+def test_a_trail_longer_than_one_batch_is_whole(
+    trail: AuditTrail, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("holdfast.runtime.audit._BATCH", 3)
     fill(trail, 10)
     assert trail.verify() == 10
 
 
-def test_who_acts_is_told_by_the_account(monkeypatch: pytest.MonkeyPatch):
+def test_who_acts_is_told_by_the_account(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SUDO_USER", raising=False)
     plain = acting_user()
     monkeypatch.setenv("SUDO_USER", "alice")
@@ -106,7 +108,7 @@ def other_than(value: object) -> st.SearchStrategy[object]:
 
 @settings(max_examples=150, deadline=None)
 @given(data=st.data())
-def test_any_change_of_any_field_of_any_entry_is_found(data: st.DataObject):
+def test_any_change_of_any_field_of_any_entry_is_found(data: st.DataObject) -> None:
     with TemporaryDirectory() as name, trail_of(Path(name)) as trail:
         fill(trail, 4)
         entries = trail.entries()
@@ -120,20 +122,24 @@ def test_any_change_of_any_field_of_any_entry_is_found(data: st.DataObject):
             broken_at(trail)
 
 
-def test_the_first_entry_that_does_not_hold_is_told(trail: AuditTrail, tmp_path: Path):
+def test_the_first_entry_that_does_not_hold_is_told(trail: AuditTrail, tmp_path: Path) -> None:
     fill(trail, 6)
     tamper(tmp_path, "UPDATE audit SET subject = 'b9' WHERE number IN (3, 5)")
     assert broken_at(trail) == 3
 
 
 @pytest.mark.parametrize("number", [1, 2, 3, 4, 5, 6])
-def test_a_deletion_is_found_wherever_it_was(trail: AuditTrail, tmp_path: Path, number: int):
+def test_a_deletion_is_found_wherever_it_was(
+    trail: AuditTrail, tmp_path: Path, number: int
+) -> None:
     fill(trail, 6)
     tamper(tmp_path, "DELETE FROM audit WHERE number = ?", (number,))
     assert broken_at(trail) == number
 
 
-def test_an_entry_taken_out_of_a_renumbered_trail_is_found(trail: AuditTrail, tmp_path: Path):
+def test_an_entry_taken_out_of_a_renumbered_trail_is_found(
+    trail: AuditTrail, tmp_path: Path
+) -> None:
     fill(trail, 6)
     tamper(tmp_path, "DELETE FROM audit WHERE number = 3")
     for number in (4, 5, 6):
@@ -141,7 +147,7 @@ def test_an_entry_taken_out_of_a_renumbered_trail_is_found(trail: AuditTrail, tm
     assert broken_at(trail) == 3
 
 
-def test_two_entries_that_changed_places_are_found(trail: AuditTrail, tmp_path: Path):
+def test_two_entries_that_changed_places_are_found(trail: AuditTrail, tmp_path: Path) -> None:
     fill(trail, 6)
     for old, new in ((2, 99), (5, 2), (99, 5)):
         tamper(tmp_path, "UPDATE audit SET number = ? WHERE number = ?", (new, old))
@@ -149,13 +155,13 @@ def test_two_entries_that_changed_places_are_found(trail: AuditTrail, tmp_path: 
 
 
 @pytest.mark.parametrize("kept", [0, 1, 3, 5])
-def test_a_tail_that_was_cut_off_is_found(trail: AuditTrail, tmp_path: Path, kept: int):
+def test_a_tail_that_was_cut_off_is_found(trail: AuditTrail, tmp_path: Path, kept: int) -> None:
     fill(trail, 6)
     tamper(tmp_path, "DELETE FROM audit WHERE number > ?", (kept,))
     assert broken_at(trail) == kept + 1
 
 
-def test_going_on_after_a_cut_does_not_hide_it(trail: AuditTrail, tmp_path: Path):
+def test_going_on_after_a_cut_does_not_hide_it(trail: AuditTrail, tmp_path: Path) -> None:
     fill(trail, 6)
     tamper(tmp_path, "DELETE FROM audit WHERE number > 3")
     for _ in range(4):
@@ -167,7 +173,7 @@ def test_going_on_after_a_cut_does_not_hide_it(trail: AuditTrail, tmp_path: Path
 @pytest.mark.parametrize(
     "head", [b"", b"garbage", b"%020d %s\n" % (2, b"0" * 64), b"%020d %s\n" % (9, b"a" * 64)]
 )
-def test_a_head_that_does_not_fit_is_found(trail: AuditTrail, tmp_path: Path, head: bytes):
+def test_a_head_that_does_not_fit_is_found(trail: AuditTrail, tmp_path: Path, head: bytes) -> None:
     fill(trail, 3)
     (tmp_path / HEAD).write_bytes(head)
     assert broken_at(trail) == 4
@@ -175,7 +181,7 @@ def test_a_head_that_does_not_fit_is_found(trail: AuditTrail, tmp_path: Path, he
     assert broken_at(trail) == 4
 
 
-def test_a_forged_trail_that_holds_together_does_not_fit_the_head(tmp_path: Path):
+def test_a_forged_trail_that_holds_together_does_not_fit_the_head(tmp_path: Path) -> None:
     real, forged = tmp_path / "real", tmp_path / "forged"
     with trail_of(real) as trail, trail_of(forged) as other:
         fill(trail, 3)
@@ -188,7 +194,7 @@ def test_a_forged_trail_that_holds_together_does_not_fit_the_head(tmp_path: Path
 
 def test_a_process_that_died_before_it_wrote_the_head_leaves_a_whole_trail(
     trail: AuditTrail, tmp_path: Path
-):
+) -> None:
     fill(trail, 1)
     (tmp_path / HEAD).write_bytes(b"")  # died between the first entry and the first head
     assert trail.verify() == 1
@@ -201,7 +207,9 @@ def test_a_process_that_died_before_it_wrote_the_head_leaves_a_whole_trail(
     assert trail.verify() == 5
 
 
-def test_an_entry_that_could_not_be_kept_is_not_in_the_head(trail: AuditTrail, tmp_path: Path):
+def test_an_entry_that_could_not_be_kept_is_not_in_the_head(
+    trail: AuditTrail, tmp_path: Path
+) -> None:
     fill(trail, 2)
     with closing(sqlite3.connect(tmp_path / FILE_NAME)) as database:
         database.execute(

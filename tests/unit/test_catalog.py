@@ -22,6 +22,7 @@ from holdfast.runtime.catalog import Catalog, NoCatalog, finished
 from holdfast.runtime.database import APPLICATION, Database, migrations, statements
 from holdfast.runtime.processes import this_process
 from holdfast.runtime.recorder import Recorder
+from holdfast.runtime.rows import run_values
 from tests.runtime_world import SettableClock, manifest
 
 
@@ -41,18 +42,20 @@ def catalog(state: Path, clock: SettableClock) -> Iterator[Catalog]:
         yield opened
 
 
-def test_the_state_folder_and_the_catalog_are_private(catalog: Catalog, state: Path):
+def test_the_state_folder_and_the_catalog_are_private(catalog: Catalog, state: Path) -> None:
     assert stat.S_IMODE(state.stat().st_mode) == 0o700
     assert stat.S_IMODE((state / "catalog.db").stat().st_mode) == 0o600
 
 
-def test_a_state_folder_that_exists_keeps_its_permissions(state: Path, clock: SettableClock):
+def test_a_state_folder_that_exists_keeps_its_permissions(
+    state: Path, clock: SettableClock
+) -> None:
     state.mkdir(mode=0o750)
     Catalog(state, clock).close()
     assert stat.S_IMODE(state.stat().st_mode) == 0o750
 
 
-def test_a_run_is_read_back_as_it_was_saved(catalog: Catalog, clock: SettableClock):
+def test_a_run_is_read_back_as_it_was_saved(catalog: Catalog, clock: SettableClock) -> None:
     pending = catalog.begin("backup", "brain", plan="nightly")
     assert catalog.run(pending.id) == pending
     assert pending.state is RunState.PENDING
@@ -73,12 +76,12 @@ def test_a_run_is_read_back_as_it_was_saved(catalog: Catalog, clock: SettableClo
     )
 
 
-def test_text_that_is_not_text_is_recorded_readably(catalog: Catalog, clock: SettableClock):
+def test_text_that_is_not_text_is_recorded_readably(catalog: Catalog, clock: SettableClock) -> None:
     run = catalog.begin("backup", "st\udc80ack\n")
     assert catalog.run(run.id).stack == r"st\udc80ack\n"
 
 
-def test_run_ids_sort_by_time_and_suit_file_names(clock: SettableClock):
+def test_run_ids_sort_by_time_and_suit_file_names(clock: SettableClock) -> None:
     first = new_run_id(clock.now())
     later = new_run_id(clock.now() + timedelta(seconds=1))
     assert re.fullmatch(r"20261120T101500Z-[0-9a-f]{8}", first)
@@ -86,7 +89,9 @@ def test_run_ids_sort_by_time_and_suit_file_names(clock: SettableClock):
     assert len({new_run_id(clock.now()) for _ in range(2000)}) == 2000
 
 
-def test_an_id_that_is_taken_is_not_given_again(catalog: Catalog, monkeypatch: pytest.MonkeyPatch):
+def test_an_id_that_is_taken_is_not_given_again(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first = catalog.begin("backup", "brain")
     ids = iter([first.id, first.id, "another"])
     monkeypatch.setattr(catalog_module, "new_run_id", lambda _now: next(ids))
@@ -95,7 +100,7 @@ def test_an_id_that_is_taken_is_not_given_again(catalog: Catalog, monkeypatch: p
 
 def test_runs_come_newest_first_even_if_the_clock_was_set_back(
     catalog: Catalog, clock: SettableClock
-):
+) -> None:
     old = catalog.begin("backup", "brain")
     clock.wall -= timedelta(days=400)
     new = catalog.begin("verify", "brain")
@@ -108,7 +113,7 @@ def test_runs_come_newest_first_even_if_the_clock_was_set_back(
 
 def test_a_run_is_found_by_the_beginning_of_its_id_if_only_one_has_it(
     catalog: Catalog, clock: SettableClock
-):
+) -> None:
     one = catalog.begin("backup", "brain")
     clock.pass_by(60)
     two = catalog.begin("backup", "brain")
@@ -122,7 +127,7 @@ def test_a_run_is_found_by_the_beginning_of_its_id_if_only_one_has_it(
 
 def test_a_run_whose_process_is_over_is_marked_by_whoever_opens_next(
     state: Path, clock: SettableClock
-):
+) -> None:
     with Catalog(state, clock) as catalog:
         mine = catalog.begin("backup", "brain")
         dead = replace(this_process(), started=1)  # our number, but started at another time
@@ -131,7 +136,7 @@ def test_a_run_whose_process_is_over_is_marked_by_whoever_opens_next(
         rebooted = replace(mine, id="rebooted", process=replace(dead, boot="an earlier boot"))
         with catalog.database.transaction():
             for run in (lost, foreign, rebooted):
-                catalog.database.change("insert_run", dict(catalog_module.run_values(run)))
+                catalog.database.change("insert_run", dict(run_values(run)))
         catalog.put_steps("lost", [Step(1, "freeze", "memory", started_at=clock.now())])
     clock.pass_by(9)
     with Catalog(state, clock) as catalog:
@@ -147,7 +152,7 @@ def test_a_run_whose_process_is_over_is_marked_by_whoever_opens_next(
         assert catalog.run("foreign").state is RunState.PENDING
 
 
-def test_a_run_that_ended_is_not_buried(catalog: Catalog, clock: SettableClock):
+def test_a_run_that_ended_is_not_buried(catalog: Catalog, clock: SettableClock) -> None:
     run = finished(catalog.begin("backup", "brain"), clock.now())
     catalog.save(run)
     catalog.bury(run.id)
@@ -155,7 +160,7 @@ def test_a_run_that_ended_is_not_buried(catalog: Catalog, clock: SettableClock):
     assert catalog.run(run.id) == run
 
 
-def test_a_recorder_keeps_steps_with_their_ends(catalog: Catalog, clock: SettableClock):
+def test_a_recorder_keeps_steps_with_their_ends(catalog: Catalog, clock: SettableClock) -> None:
     run = catalog.begin("backup", "brain")
     with Recorder(catalog, run.id, clock) as hear:
         hear(StepStarted("freeze", "memory"))
@@ -176,7 +181,7 @@ def test_a_recorder_keeps_steps_with_their_ends(catalog: Catalog, clock: Settabl
     ]
 
 
-def test_a_recorder_writes_while_the_run_goes_on(catalog: Catalog, clock: SettableClock):
+def test_a_recorder_writes_while_the_run_goes_on(catalog: Catalog, clock: SettableClock) -> None:
     run = catalog.begin("backup", "brain")
     with Recorder(catalog, run.id, clock) as hear:
         hear(StepStarted("freeze"))
@@ -186,7 +191,7 @@ def test_a_recorder_writes_while_the_run_goes_on(catalog: Catalog, clock: Settab
         assert [step.step for step in catalog.steps(run.id)] == ["freeze", "copy"]
 
 
-def test_a_recorder_whose_catalog_fails_says_so_and_does_not_raise(clock: SettableClock):
+def test_a_recorder_whose_catalog_fails_says_so_and_does_not_raise(clock: SettableClock) -> None:
     failure = CatalogUnusable(path="catalog.db", reason="the disk is gone")
 
     class Failing(NoCatalog):
@@ -206,14 +211,14 @@ def test_a_recorder_whose_catalog_fails_says_so_and_does_not_raise(clock: Settab
     assert runs.calls == 1
 
 
-def test_without_a_catalog_a_run_still_has_an_id(clock: SettableClock):
+def test_without_a_catalog_a_run_still_has_an_id(clock: SettableClock) -> None:
     runs = NoCatalog(clock)
     run = runs.begin("restore", "brain", backup="b1")
     assert run.id != runs.begin("restore", "brain").id
     assert (run.verb, run.backup, run.state) == ("restore", "b1", RunState.PENDING)
 
 
-def test_what_vaults_hold_is_remembered_and_forgotten(catalog: Catalog):
+def test_what_vaults_hold_is_remembered_and_forgotten(catalog: Catalog) -> None:
     one, two, other = manifest(1), manifest(2), manifest(1, stack="heart")
     catalog.remember("local", [two, one])
     catalog.note("offsite", other)
@@ -225,7 +230,9 @@ def test_what_vaults_hold_is_remembered_and_forgotten(catalog: Catalog):
     assert catalog.backups() == [("offsite", other)]
 
 
-def test_a_change_that_fails_half_way_changes_nothing(catalog: Catalog, clock: SettableClock):
+def test_a_change_that_fails_half_way_changes_nothing(
+    catalog: Catalog, clock: SettableClock
+) -> None:
     catalog.remember("local", [manifest(1)])
 
     def failing() -> Iterator[Step]:
@@ -240,7 +247,7 @@ def test_a_change_that_fails_half_way_changes_nothing(catalog: Catalog, clock: S
         catalog.put_steps("no such run", [Step(1, "freeze")])
 
 
-def test_several_threads_read_and_write_one_catalog(catalog: Catalog):
+def test_several_threads_read_and_write_one_catalog(catalog: Catalog) -> None:
     failures: list[BaseException] = []
 
     def work() -> None:
@@ -273,7 +280,7 @@ def unusable(state: Path, clock: SettableClock) -> str:
     return str(caught.value.fields["reason"])
 
 
-def test_a_file_that_is_no_database_is_refused(state: Path, clock: SettableClock):
+def test_a_file_that_is_no_database_is_refused(state: Path, clock: SettableClock) -> None:
     state.mkdir()
     (state / "catalog.db").write_bytes(b"this is not a database at all" * 100)
     assert "not a database" in unusable(state, clock)
@@ -282,7 +289,7 @@ def test_a_file_that_is_no_database_is_refused(state: Path, clock: SettableClock
 
 def test_the_database_of_another_program_is_refused_and_left_alone(
     state: Path, clock: SettableClock
-):
+) -> None:
     state.mkdir()
     with closing(sqlite3.connect(state / "catalog.db")) as other:
         other.executescript("CREATE TABLE stories (id); INSERT INTO stories VALUES (1)")
@@ -291,14 +298,14 @@ def test_the_database_of_another_program_is_refused_and_left_alone(
     assert (state / "catalog.db").read_bytes() == before
 
 
-def test_a_catalog_of_a_later_version_is_refused(state: Path, clock: SettableClock):
+def test_a_catalog_of_a_later_version_is_refused(state: Path, clock: SettableClock) -> None:
     Catalog(state, clock).close()
     with closing(sqlite3.connect(state / "catalog.db")) as later:
         later.execute(f"PRAGMA user_version = {len(migrations()) + 1}")
     assert "its schema is" in unusable(state, clock)
 
 
-def test_a_damaged_catalog_is_refused(state: Path, clock: SettableClock):
+def test_a_damaged_catalog_is_refused(state: Path, clock: SettableClock) -> None:
     with Catalog(state, clock) as catalog:
         catalog.remember("local", [manifest(n) for n in range(100)])
     size = (state / "catalog.db").stat().st_size
@@ -308,12 +315,14 @@ def test_a_damaged_catalog_is_refused(state: Path, clock: SettableClock):
     unusable(state, clock)
 
 
-def test_a_folder_in_the_place_of_the_catalog_is_refused(state: Path, clock: SettableClock):
+def test_a_folder_in_the_place_of_the_catalog_is_refused(state: Path, clock: SettableClock) -> None:
     (state / "catalog.db").mkdir(parents=True)
     unusable(state, clock)
 
 
-def test_rot_within_a_row_is_reported_as_the_catalog_s(catalog: Catalog, clock: SettableClock):
+def test_rot_within_a_row_is_reported_as_the_catalog_s(
+    catalog: Catalog, clock: SettableClock
+) -> None:
     run = catalog.begin("backup", "brain")
     catalog.remember("local", [manifest(1)])
     with closing(sqlite3.connect(catalog.database.path)) as rot:
@@ -325,7 +334,7 @@ def test_rot_within_a_row_is_reported_as_the_catalog_s(catalog: Catalog, clock: 
             read()
 
 
-def test_a_state_folder_that_is_a_file_is_reported(tmp_path: Path, clock: SettableClock):
+def test_a_state_folder_that_is_a_file_is_reported(tmp_path: Path, clock: SettableClock) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(HoldfastError, match="file"):
         Catalog(tmp_path / "file", clock)
@@ -336,7 +345,7 @@ def test_a_state_folder_that_is_a_file_is_reported(tmp_path: Path, clock: Settab
 # --- migrations and statements ---
 
 
-def test_migrations_are_applied_in_order_and_once(tmp_path: Path):
+def test_migrations_are_applied_in_order_and_once(tmp_path: Path) -> None:
     first = "CREATE TABLE a (x) STRICT;".replace(" (x)", " (x TEXT)")
     second = "ALTER TABLE a ADD COLUMN y TEXT; INSERT INTO a VALUES ('1', '2');"
     path = tmp_path / "catalog.db"
@@ -350,7 +359,7 @@ def test_migrations_are_applied_in_order_and_once(tmp_path: Path):
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
-def test_a_migration_that_fails_leaves_the_schema_as_it_was(tmp_path: Path):
+def test_a_migration_that_fails_leaves_the_schema_as_it_was(tmp_path: Path) -> None:
     path = tmp_path / "catalog.db"
     first = "CREATE TABLE a (x TEXT);"
     Database(path, [first]).close()
@@ -361,7 +370,7 @@ def test_a_migration_that_fails_leaves_the_schema_as_it_was(tmp_path: Path):
         assert (tables, connection.execute("PRAGMA user_version").fetchone()) == ([("a",)], (1,))
 
 
-def test_every_statement_is_understood_by_the_schema(catalog: Catalog):
+def test_every_statement_is_understood_by_the_schema(catalog: Catalog) -> None:
     with closing(sqlite3.connect(catalog.database.path)) as connection:
         for name, sql in statements().items():
             values = dict.fromkeys(re.findall(r":(\w+)", sql))
@@ -370,7 +379,7 @@ def test_every_statement_is_understood_by_the_schema(catalog: Catalog):
 
 def test_a_catalog_that_was_replaced_is_opened_anew(
     catalog: Catalog, state: Path, tmp_path: Path, clock: SettableClock
-):
+) -> None:
     old = catalog.begin("backup", "brain")
     with Catalog(tmp_path / "other", clock) as other:
         new = other.begin("backup", "brain")

@@ -23,11 +23,11 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ..errors import HoldfastError, LeaseLost, StackLocked
+from ..errors import HoldfastError, LeaseLost, NoSpace, StackLocked
 from ..model.names import safe_name
 from ..model.runs import Process
 from ..ports import Clock
-from .files import lock_file, private_folder, replace_file, writing
+from .files import lock_file, private_folder, replace_file, sync_folder, writing
 from .processes import Liveness, liveness, this_process
 
 HEARTBEAT = 10.0  # seconds between two signs of life
@@ -158,7 +158,13 @@ class Leases:
         token = (last.token if last else 0) + (2 if unreadable else 1)
         since = self._clock.now().isoformat(timespec="seconds")
         holding = Holding(stack, token, verb, run, this_process(), since)
-        replace_file(held, json.dumps(asdict(holding), indent=1).encode() + b"\n")
+        data = json.dumps(asdict(holding), indent=1).encode() + b"\n"
+        try:
+            replace_file(held, data)
+        except NoSpace:
+            if last is None:
+                raise
+            _reuse(free, held, data)
         return Lease(held, holding, predecessor)
 
     def _give_back(self, lease: Lease) -> None:
@@ -227,6 +233,18 @@ def _touch(path: Path) -> None:
     """Change a file's time, also where the clock stands still or was set back."""
     now = max(time.time_ns(), path.stat().st_mtime_ns + 1)
     os.utime(path, ns=(now, now))
+
+
+def _reuse(free: Path, held: Path, data: bytes) -> None:
+    """Write a lease into the space of the one before: on a full disk, pruning needs a lease too."""
+    with writing(held):
+        with free.open("r+b") as file:
+            file.write(data)
+            file.truncate()
+            file.flush()
+            os.fsync(file.fileno())
+        free.rename(held)
+        sync_folder(held.parent)
 
 
 def _read(path: Path) -> Holding | None:
