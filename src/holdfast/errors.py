@@ -306,12 +306,6 @@ class ReferencesBroken(HoldfastError):
     hint_text = N_("`holdfast check` shows each violation")
 
 
-class ChecksFailed(HoldfastError):
-    code, exit_status = "checks-failed", VERIFICATION_FAILED
-    message = N_("checks failed: {problems}")
-    hint_text = N_("`holdfast check --json` lists every violation")
-
-
 class CatalogUnusable(HoldfastError):
     code = "catalog-unusable"
     message = N_("the catalog {path} cannot be used: {reason}")

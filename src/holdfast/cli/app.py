@@ -21,9 +21,9 @@ from . import (
     backup,
     catalog,
     check,
-    # config,
+    config,
     health,
-    # init,
+    init,
     listing,
     pin,
     prune,
@@ -44,9 +44,24 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (backup, listing, verify, restore, check, prune, pin, transfer, status, health):
-    module.register(app)
-for module in (recover, catalog, audit):
+COMMANDS = (
+    init,
+    backup,
+    listing,
+    verify,
+    restore,
+    check,
+    prune,
+    pin,
+    transfer,
+    status,
+    health,
+    recover,
+    config,
+    catalog,
+    audit,
+)
+for module in COMMANDS:
     module.register(app)
 
 
@@ -73,7 +88,7 @@ def _main(
 @app.command()
 def completion(shell: Annotated[str, typer.Argument(help="bash, zsh or fish")]) -> None:
     """Print the completion script of a shell."""
-    from typer.completion import get_completion_script
+    from typer.completion import get_completion_script  # type: ignore[attr-defined]
 
     if shell not in {"bash", "zsh", "fish"}:
         raise UsageInvalid(problem=_("{shell} is not bash, zsh or fish").format(shell=shell))
@@ -86,7 +101,7 @@ def run(arguments: Sequence[str]) -> int:
     signal.signal(signal.SIGTERM, _interrupt)
     signal.signal(signal.SIGHUP, _interrupt)
     if COMPLETION in os.environ:
-        from typer.completion import completion_init
+        from typer.completion import completion_init  # type: ignore[attr-defined]
 
         completion_init()
     try:

@@ -11,9 +11,7 @@ from ..i18n import _
 from . import documents, text
 from .common import JsonOption
 
-FolderArgument = Annotated[
-    Path, typer.Argument(metavar="FOLDER", help=_("Where to look; this folder by default."))
-]
+FolderArgument = Annotated[Path, typer.Argument(metavar="DIR", help=_("Where to look."))]
 
 
 def register(app: typer.Typer) -> None:
@@ -25,32 +23,32 @@ def register(app: typer.Typer) -> None:
 def init(
     folder: FolderArgument = Path(),
     *,
-    force: Annotated[bool, typer.Option("--force", help=_("Replace a file that exists."))] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help=_("Replace a configuration that is there."))
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Look for stores and write a first holdfast.yaml, explained line by line."""
-    from ..config.init import init as initialize
-    from ..config.init import refuse_existing
-    from ..runtime.discovery import discover as found
-    from ..runtime.registry import kinds
+    """Write a commented holdfast.yaml for the stores that are found in a folder."""
+    from ..config import init as configuration
+    from ..runtime.registry import discoveries, kinds
 
-    refuse_existing(folder, force=force)  # before a long look around
-    made = initialize(folder, found(folder), kinds(), force=force)
+    configuration.refuse_existing(folder, force=force)
+    done = configuration.init(folder, discoveries(folder), kinds(), force=force)
     if as_json:
-        documents.show(made.document)
+        documents.show(done.document)
         return
-    text.say(_("wrote {path}").format(path=made.path))
-    text.say(made.summary)
-    text.say(made.hint)
+    text.say(done.summary)
+    text.say(_("wrote {path}").format(path=done.path))
+    text.say(done.hint)
 
 
 def discover(folder: FolderArgument = Path(), *, as_json: JsonOption = False) -> None:
-    """Look for stores in a folder, and show what `holdfast init` would propose."""
-    from ..config import discover as discovery
-    from ..runtime.discovery import discover as found
+    """Show which stores are found in a folder, and write nothing."""
+    from ..config.discover import document, propose, render
+    from ..runtime.registry import discoveries
 
-    proposal = discovery.propose(found(folder), folder)
+    proposal = propose(discoveries(folder), folder)
     if as_json:
-        documents.show(discovery.document(proposal))
+        documents.show(document(proposal))
     else:
-        typer.echo(discovery.render(proposal), nl=False)
+        text.say(render(proposal).rstrip())

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from importlib import import_module
+from pathlib import Path
 from typing import Any, cast
 
 from ..config.kinds import Kinds
 from ..errors import ExtraMissing, UnknownName
+from ..model.facts import Discovery
 from ..model.options import Options
 from ..model.stack import VaultSpec
 from ..ports import Vault
@@ -80,3 +82,8 @@ def kinds() -> Kinds:
 
 def _options(load: Callable[[str], Any], kind: str) -> Callable[[], type[Options]]:
     return lambda: cast("type[Options]", load(kind).options_model)
+
+
+def discoveries(folder: Path) -> list[Discovery]:
+    """Return what every kind of source finds below a folder."""
+    return [found for kind in SOURCES for found in source_class(kind).discover(folder)]
