@@ -7,6 +7,7 @@ for the bar) besides, so that the figures shown are its own and nothing is read 
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -38,10 +39,10 @@ class Outcome:
 
 
 class Holdfast:
-    """The `holdfast` command of one stack."""
+    """The `holdfast` command, typed in the folder of one stack's ``holdfast.yaml``."""
 
-    def __init__(self, config: Path, screen: Screen) -> None:
-        self._config = config
+    def __init__(self, folder: Path, screen: Screen) -> None:
+        self._folder = folder
         self._screen = screen
 
     def run(self, *words: str, kill_at: Callable[[Event], bool] = lambda _event: False) -> Outcome:
@@ -57,12 +58,18 @@ class Holdfast:
         self, words: tuple[str, ...], advance: Advance, kill_at: Callable[[Event], bool]
     ) -> Outcome:
         options = ["--json", "--progress"] if words[0] in WITH_PROGRESS else ["--json"]
-        argv = [sys.executable, "-m", "holdfast", "--config", str(self._config), *words, *options]
+        argv = [sys.executable, "-m", "holdfast", *words, *options]
+        environment = {k: v for k, v in os.environ.items() if k != "HOLDFAST_CONFIG"}
         begun = time.perf_counter()
         with (
             tempfile.TemporaryFile("w+", encoding="utf-8") as errors,
             subprocess.Popen(
-                argv, stdout=subprocess.PIPE, stderr=errors, encoding="utf-8"
+                argv,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                encoding="utf-8",
+                cwd=self._folder,
+                env=environment,
             ) as process,
         ):
             assert process.stdout is not None  # noqa: S101 - it is a pipe

@@ -42,13 +42,13 @@ class Story:
     def __init__(self, folder: Path, screen: Screen, sabotage: str = "") -> None:
         self._screen = screen
         self._sabotage = sabotage
-        self._side = folder / "side"
         home = folder / "library"
         home.mkdir()
         shutil.copy(Path(__file__).with_name("holdfast.yaml"), home)
         self._places = Places.of(home)
+        self._side = home / "side"
         self._application = Application(self._places, home, folder / "writer.log")
-        self._holdfast = Holdfast(home / "holdfast.yaml", screen)
+        self._holdfast = Holdfast(home, screen)
 
     def tell(self) -> None:
         """Tell it from the beginning to the end."""
@@ -106,7 +106,7 @@ class Story:
         self._screen.claim(
             "the writer never failed", holds=went_on, otherwise="it had ended by itself"
         )
-        restored = self._holdfast.run("restore", "latest", "--target", str(self._side))
+        restored = self._holdfast.run("restore", "latest", "--target", self._side.name)
         problem = restored.said.splitlines()[0] if restored.said else "it said nothing"
         self._screen.claim(
             "it is restored beside the live data",

@@ -23,7 +23,7 @@ from .corpus import Text, gather, mixed
 from .questions import QUESTIONS
 
 MOST_TEXTS = 400
-PACE = 0.03  # seconds between two writes
+PACE = 0.02  # seconds between two writes
 QUESTION_EVERY = 5  # writes
 
 
