@@ -54,9 +54,9 @@ types: develop  ## mypy, strict
 	$(bin)/mypy $(code)
 
 .PHONY: bench
-bench: install  ## Side by side with the peers (installs them)
+bench: install  ## Side by side with the peers (installs them); writes docs/benchmarks.md
 	@scripts/setup bench
-	$(bin)/python -m benchmarks $(ARGS)
+	$(bin)/python -m benchmarks $(or $(ARGS),--write)
 
 .PHONY: chaos
 chaos: develop  ## Kill and starve backups and restores at random; nothing may be lost
