@@ -31,6 +31,11 @@ _MUST_BE: Mapping[str, str] = {
     "model_attributes_type": N_("must be a mapping of keys to values"),
     "path_type": N_("must be a path"),
 }
+_MUST_BE_LIKE: Mapping[str, str] = {
+    "literal_error": N_("must be {expected}"),
+    "greater_than_equal": N_("must be at least {ge}"),
+    "less_than_equal": N_("must be at most {le}"),
+}
 _ADVICE: Mapping[str, str] = {
     "string_type": N_("put it in quotes if it is meant as text"),
     "bool_type": N_("write true or false, without quotes"),
@@ -87,15 +92,13 @@ def _wrong_value(document: Document, keys: KeyPath, item: dict[str, Any]) -> Loc
 
 
 def _problem(item: dict[str, Any], node: Node) -> str:
-    kind = item["type"]
-    if node.value is None and kind in _MUST_BE:
-        return _("has no value")
+    kind, details = item["type"], item.get("ctx", {})
     if kind in _MUST_BE:
-        return _(_MUST_BE[kind])
+        return _("has no value") if node.value is None else _(_MUST_BE[kind])
     if kind in {"value_error", "assertion_error"}:
-        return str(item["ctx"]["error"])
-    if kind == "literal_error":
-        return _("must be {expected}").format(expected=item["ctx"]["expected"])
+        return str(details["error"])
+    if kind in _MUST_BE_LIKE:
+        return _(_MUST_BE_LIKE[kind]).format(**details)
     return str(item["msg"])
 
 

@@ -19,7 +19,8 @@ _SECRET_KEY = re.compile(
     r"passw|passphrase|secret|token|api_?key|access_?key|private_?key|credential|authorization",
     re.IGNORECASE,
 )
-_IN_URL = re.compile(r"(?<=://)([^/\s:@]*):([^/\s]*)@")
+# To the last @ of the word: rather too much than half a password with a stray / or @ in it.
+_IN_URL = re.compile(r"(?<=://)([^/\s:@]*):\S*@")
 _IN_TEXT = re.compile(
     r"(?i)((?:passw\w*|passphrase|secret\w*|token|api[_-]?key|access[_-]?key)\s*[=:]\s*)[^\s&;,]+"
 )
