@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -126,6 +127,16 @@ def test_the_first_entry_that_does_not_hold_is_told(trail: AuditTrail, tmp_path:
     fill(trail, 6)
     tamper(tmp_path, "UPDATE audit SET subject = 'b9' WHERE number IN (3, 5)")
     assert broken_at(trail) == 3
+
+
+def test_an_entry_that_was_changed_and_signed_anew_breaks_the_next_one(
+    trail: AuditTrail, tmp_path: Path
+) -> None:
+    fill(trail, 6)
+    forged = replace(trail.entries()[2], subject="another backup")
+    values = (forged.subject, forged.digest(), forged.number)
+    tamper(tmp_path, "UPDATE audit SET subject = ?, sha256 = ? WHERE number = ?", values)
+    assert broken_at(trail) == 4
 
 
 @pytest.mark.parametrize("number", [1, 2, 3, 4, 5, 6])

@@ -11,6 +11,7 @@ from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from shutil import copyfile
 
 import pytest
 
@@ -375,6 +376,17 @@ def test_every_statement_is_understood_by_the_schema(catalog: Catalog) -> None:
         for name, sql in statements().items():
             values = dict.fromkeys(re.findall(r":(\w+)", sql))
             assert connection.execute(f"EXPLAIN {sql}", values).fetchall(), name
+
+
+def test_a_folded_catalog_is_one_file(catalog: Catalog, tmp_path: Path) -> None:
+    run = catalog.begin("backup", "brain")
+    catalog.database.fold()
+    assert catalog.database.path.with_name("catalog.db-wal").stat().st_size == 0
+    alone = tmp_path / "alone" / "catalog.db"
+    alone.parent.mkdir()
+    copyfile(catalog.database.path, alone)
+    with Catalog(alone.parent, SettableClock()) as other:
+        assert other.run(run.id) == run
 
 
 def test_a_catalog_that_was_replaced_is_opened_anew(
