@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import NamedTuple
 
 from ..i18n import _
@@ -31,10 +31,15 @@ class _Place:
     name: str
     path: Path
     options: Options
+    written: PurePath  # where it is in the tree that patterns of `exclude` look at
 
     def holds(self, other: Path) -> bool:
         """Tell whether the other path lies in this one, or is the same."""
         return other.is_relative_to(self.path)
+
+    def within(self, other: Path) -> PurePath:
+        """Return the path of something in here as patterns of `exclude` look at it."""
+        return self.written / other.relative_to(self.path)
 
     def leaves_out(self, other: Path) -> bool:
         """Tell whether this folder's own `exclude` passes over the other path."""
@@ -43,7 +48,7 @@ class _Place:
             return False
         from pathspec import GitIgnoreSpec
 
-        parts = other.relative_to(self.path).parts
+        parts = self.within(other).parts
         spec = GitIgnoreSpec.from_lines(patterns)
         # A folder that is left out takes with it what is in it; the last part may be either.
         folders = ("/".join(parts[: depth + 1]) + "/" for depth in range(len(parts)))
@@ -51,15 +56,13 @@ class _Place:
 
 
 def contradictions(
-    part: FilePart, components: Mapping[str, Options], vaults: Mapping[str, Options]
+    part: FilePart, components: Mapping[str, Options], vaults: Mapping[str, Options], folder: Path
 ) -> Iterator[Contradiction]:
     """Give every contradiction. ``components`` and ``vaults`` are those whose options are known."""
     yield from _names_in_plans(part)
     yield from _names_in_checks(part)
-    stores = [place for name, options in components.items() for place in _paths(name, options)]
-    shelves = [
-        place for name, options in vaults.items() for place in _paths(name, options, "vaults")
-    ]
+    stores = list(_places("components", components, folder))
+    shelves = list(_places("vaults", vaults, folder))
     yield from _shared_paths(stores)
     yield from _shared_paths(shelves)
     yield from _stores_in_stores(stores)
@@ -97,16 +100,24 @@ def _unknown(keys: KeyPath, section: str, name: str, known: Sequence[str]) -> Co
     return Contradiction(keys, problem, nearest(name, known))
 
 
-def _paths(name: str, options: Options, section: str = "components") -> Iterator[_Place]:
-    """Give the local paths among the options of one component or vault."""
-    for key in type(options).model_fields:
-        value = getattr(options, key)
-        if isinstance(value, Path):
-            yield _Place((section, name, key), name, _real(value), options)
-        elif isinstance(value, tuple | list):
-            for index, item in enumerate(value):
-                if isinstance(item, Path):
-                    yield _Place((section, name, key, index), name, _real(item), options)
+def _places(section: str, stores: Mapping[str, Options], folder: Path) -> Iterator[_Place]:
+    """Give the local paths among the options of all components or vaults."""
+    for name, options in stores.items():
+        for key in type(options).model_fields:
+            value = getattr(options, key)
+            if isinstance(value, Path):
+                yield _Place((section, name, key), name, _real(value), options, PurePath())
+            elif isinstance(value, tuple | list):
+                for index, item in enumerate(value):
+                    if isinstance(item, Path):
+                        keys = (section, name, key, index)
+                        yield _Place(keys, name, _real(item), options, _written(item, folder))
+
+
+def _written(path: Path, folder: Path) -> PurePath:
+    """Return how one of several paths is named in their tree: from the file's folder downwards."""
+    parts = PurePath(os.path.relpath(path, folder)).parts
+    return PurePath(*(part for part in parts if part != ".."))
 
 
 def _real(path: Path) -> Path:
@@ -169,4 +180,4 @@ def _state_in_stores(state: Path, stores: Sequence[_Place]) -> Iterator[Contradi
 
 def _pattern(outer: _Place, inner: Path) -> str:
     suffix = "" if inner.is_file() else "/"
-    return f'"/{inner.relative_to(outer.path)}{suffix}"'
+    return f'"/{outer.within(inner)}{suffix}"'

@@ -27,7 +27,8 @@ class Proposal:
 
 def propose(discoveries: Iterable[Discovery], folder: Path) -> Proposal:
     """Make a proposal that is valid as it stands from what the sources found below a folder."""
-    found = sorted((_relative(d, folder) for d in discoveries), key=lambda d: _path(d) or "")
+    tidied = (_without_backups(_relative(d, folder), folder) for d in discoveries)
+    found = sorted(tidied, key=lambda discovery: paths_of(discovery)[:1])
     chosen: list[Discovery] = []
     left_out: list[str] = []
     for discovery in found:
@@ -35,7 +36,8 @@ def propose(discoveries: Iterable[Discovery], folder: Path) -> Proposal:
         if not reason and any(_same_place(discovery, other) for other in chosen):
             reason = _("another component has the same path")
         if reason:
-            left_out.append(f"{discovery.source} {printable(_path(discovery))}: {reason}")
+            where = printable(", ".join(paths_of(discovery)))
+            left_out.append(f"{discovery.source} {where}: {reason}")
         else:
             chosen.append(discovery)
     apart = [_with_exclusions(discovery, chosen) for discovery in chosen]
@@ -78,6 +80,13 @@ def _path(discovery: Discovery) -> str | None:
     return path if isinstance(path, str) else None
 
 
+def paths_of(discovery: Discovery) -> list[str]:
+    """Return the one path of a store, or the several."""
+    several = discovery.options.get("paths")
+    given = several if isinstance(several, list) else [discovery.options.get("path")]
+    return [path for path in given if isinstance(path, str)]
+
+
 def _relative(discovery: Discovery, folder: Path) -> Discovery:
     """Return the discovery with its path relative to the folder, where it lies below it."""
     path = _path(discovery)
@@ -89,20 +98,27 @@ def _relative(discovery: Discovery, folder: Path) -> Discovery:
     return replace(discovery, options={**discovery.options, "path": relative})
 
 
+def _without_backups(discovery: Discovery, folder: Path) -> Discovery:
+    """Return several paths as one store without those that lie among backups."""
+    several = discovery.options.get("paths")
+    if not isinstance(several, list):
+        return discovery
+    live = [path for path in several if not _in_vault(PurePath(str(path)), folder)]
+    return replace(discovery, options={**discovery.options, "paths": live})
+
+
 def _same_place(one: Discovery, other: Discovery) -> bool:
     return _path(one) is not None and _path(one) == _path(other)
 
 
 def _against(discovery: Discovery, found: Sequence[Discovery], folder: Path) -> str:
     """Return why a store should not be a component; empty if nothing is against it."""
-    path = _path(discovery)
-    if path is None:
-        return ""
+    paths = paths_of(discovery)
     try:
-        path.encode()
+        "".join(paths).encode()
     except UnicodeEncodeError:
         return _("its name is not UTF-8 and cannot be written down")
-    if _in_vault(PurePath(path), folder):
+    if all(_in_vault(PurePath(path), folder) for path in paths) and "url" not in discovery.options:
         return _("it lies among backups or the records of Holdfast")
     for other in found:
         if other.source != "files" and _inside(discovery, other):

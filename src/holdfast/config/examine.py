@@ -71,9 +71,9 @@ class _Examination:
         self._check_names(part)
         self._check_sections(part)
         if not self._problems:
-            found = contradictions(part, self._ready("components"), self._ready("vaults"))
-            for keys, problem, advice in found:
-                self._refuse(keys, problem, advice)
+            components, vaults = self._ready("components"), self._ready("vaults")
+            for found in contradictions(part, components, vaults, self._document.folder):
+                self._refuse(*found)
         return self._result(part, None if self._problems else self._stack(part, raw))
 
     def _result(self, part: FilePart | None = None, stack: Stack | None = None) -> Examined:

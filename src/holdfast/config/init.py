@@ -14,7 +14,7 @@ from uuid import uuid4
 from ..errors import StateUnwritable, UsageInvalid, printable
 from ..i18n import _
 from ..model.facts import Discovery
-from .discover import Proposal, document, propose, safe_stack_name
+from .discover import Proposal, document, paths_of, propose, safe_stack_name
 from .discover import render as describe
 from .document import parse, resolve
 from .examine import examine
@@ -110,7 +110,7 @@ def _component(discovery: Discovery) -> str:
 
 def _vault_folder(proposal: Proposal, stack: str) -> str:
     """Return a folder for the vault that holds no store, and lies in none."""
-    paths = [str(d.options["path"]) for d in proposal.components if "path" in d.options]
+    paths = [path for component in proposal.components for path in paths_of(component)]
     for folder in ("backups", "holdfast-backups", f"{stack}-backups"):
         inside = any(PurePath(folder).is_relative_to(path) for path in paths)
         if not inside and not any(PurePath(path).is_relative_to(folder) for path in paths):

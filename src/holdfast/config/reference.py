@@ -15,7 +15,7 @@ Schema = dict[str, Any]
 HEADER = """\
 # Configuration reference
 
-<!-- Made from the schema by `scripts/configuration-reference`; do not edit by hand. -->
+<!-- Made from the schema by `scripts/reference`; do not edit by hand. -->
 
 One YAML file, `holdfast.yaml`, says what an application consists of, where its backups go, when
 they are made and which are kept. It is found by `--config FILE`, then `$HOLDFAST_CONFIG`, then in
