@@ -13,6 +13,7 @@ import ctypes
 import errno
 import os
 import stat
+import sys
 from functools import cache
 
 _NOREPLACE = 1
@@ -35,6 +36,8 @@ def rename_free(old: str, new: str, old_folder: int, new_folder: int) -> None:
 
 
 def _renameat2(old: str, new: str, old_folder: int, new_folder: int) -> None:
+    # Python's own renames tell its audit hooks, and so does this one.
+    sys.audit("os.rename", old, new, old_folder, new_folder)
     call = _library().renameat2
     if call(old_folder, os.fsencode(old), new_folder, os.fsencode(new), _NOREPLACE) != 0:
         number = ctypes.get_errno()

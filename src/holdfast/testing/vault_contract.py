@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -411,28 +411,28 @@ STREAM = bytes(range(256)) * (CHUNK // 100)
 FILES = {"one.txt": b"1" * 100_000, "empty": b"", "folder/two \n'.bin": STREAM[:70_000]}
 
 
-def samples() -> list[Artifact]:
+def samples(data: bytes = STREAM, files: Mapping[str, bytes] = FILES) -> list[Artifact]:
     """Return a stream and a tree as a source gives them."""
 
     @contextmanager
     def stream() -> Iterator[Chunks]:
-        yield in_chunks(STREAM)
+        yield in_chunks(data)
 
     def items() -> TreeItems:
         yield Entry(".", EntryKind.FOLDER, mode=0o755, mtime_ns=1_700_000_000_123_456_789), iter(())
         yield Entry("folder", EntryKind.FOLDER, mode=0o700), iter(())
-        for path, data in FILES.items():
-            yield Entry(path, EntryKind.FILE, mode=0o640, size=len(data)), in_chunks(data)
+        for path, content in files.items():
+            yield Entry(path, EntryKind.FILE, mode=0o640, size=len(content)), in_chunks(content)
         yield Entry("link", EntryKind.SYMLINK, mode=0o777, target="../elsewhere"), iter(())
 
     @contextmanager
     def tree() -> Iterator[TreeItems]:
         yield items()
 
-    size = sum(len(data) for data in FILES.values())
+    size = sum(len(content) for content in files.values())
     return [
-        Stream("data.db", stream, len(STREAM), part="rows", labels={"database": "main"}),
-        Tree("files", tree, size, len(FILES) + 3, part="files", labels={"database": "none"}),
+        Stream("data.db", stream, len(data), part="rows", labels={"database": "main"}),
+        Tree("files", tree, size, len(files) + 3, part="files", labels={"database": "none"}),
     ]
 
 
@@ -445,11 +445,14 @@ def describe(
     return make_manifest(backup_id, INSTANT, sequence, components=components, artifacts=stored)
 
 
-def keep(vault: Vault, instant: datetime = INSTANT) -> Manifest:
-    """Seal a backup of the samples."""
+def keep(
+    vault: Vault, instant: datetime = INSTANT, artifacts: Sequence[Artifact] | None = None
+) -> Manifest:
+    """Seal a backup of artifacts; without any, of the samples."""
+    artifacts = samples() if artifacts is None else artifacts
     backup_id = vault.backup_id("stack", instant)
     with vault.draft(backup_id, instant, "tar.gz") as draft:
-        stored = [draft.put("component", artifact, silent) for artifact in samples()]
+        stored = [draft.put("component", artifact, silent) for artifact in artifacts]
         manifest = describe(backup_id, stored, sequence=vault.next_sequence())
         manifest = replace(manifest, created_at=instant)
         draft.seal(manifest, GUIDE)

@@ -168,6 +168,13 @@ def is_sealed(store: Store, backup_id: str) -> bool:
     return any(has_manifest(store, home) for home in homes(backup_id))
 
 
+def remove_empty_homes(store: Store, backup_id: str) -> None:
+    """Remove the folders of a backup that is no more, where nothing is left in them."""
+    for home in homes(backup_id):
+        if next(iter(store.names(home)), None) is None:
+            store.delete(home)
+
+
 def candidates(store: Store) -> list[str]:
     """Return the ids of all that may be a backup: folders, at the root and of documents."""
     boxes = [name for name in store.folders() if name not in {OWN, MANIFESTS}]

@@ -20,7 +20,7 @@ from ..model.manifest import Form, Manifest, Stored
 from ..ports import Adopting, Store
 from ._archive import Pack
 from ._digest import Digest, told
-from ._plain_documents import documents, is_sealed
+from ._plain_documents import documents, is_sealed, remove_empty_homes
 from ._plain_layout import DRAFTS, META_SUFFIX, Layout, Placing, from_home, home_of
 
 
@@ -201,6 +201,7 @@ def clear_draft(store: Store, backup_id: str) -> bool:
     if found:
         if not is_sealed(store, backup_id):
             _take_back(store, folder)
+            remove_empty_homes(store, backup_id)
         store.delete(folder)
     return found
 

@@ -12,6 +12,7 @@ import fcntl
 import json
 import os
 import platform
+import secrets
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -22,6 +23,7 @@ from ..ports import Store
 from ._plain_layout import OWN
 
 LOCKS = f"{OWN}/locks"
+_TOKENS: set[str] = set()  # of the notes that this process holds
 _OPEN = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
@@ -105,21 +107,24 @@ def _is_at(descriptor: int, path: Path) -> bool:
 
 @contextmanager
 def _noted(store: Store, name: str) -> Iterator[bool]:
+    token = secrets.token_hex(8)
+    note = {"host": platform.node(), "process": os.getpid(), "token": token}
+    text = json.dumps(note | {"started": _started(os.getpid())}).encode()
+    _TOKENS.add(token)
     try:
-        store.put(name, iter((json.dumps(_me()).encode(),)))
-    except BackupExists:
-        if _is_alive(store, name):
-            yield False
-            return
-        store.replace(name, json.dumps(_me()).encode())
-    try:
-        yield True
+        try:
+            store.put(name, iter((text,)))
+        except BackupExists:
+            if _is_alive(store, name):
+                yield False
+                return
+            store.replace(name, text)
+        try:
+            yield True
+        finally:
+            store.delete(name)
     finally:
-        store.delete(name)
-
-
-def _me() -> dict[str, str | int]:
-    return {"host": platform.node(), "process": os.getpid(), "started": _started(os.getpid())}
+        _TOKENS.discard(token)
 
 
 def _is_alive(store: Store, name: str) -> bool:
@@ -127,6 +132,8 @@ def _is_alive(store: Store, name: str) -> bool:
         note = json.loads(store.read(name))
         if note["host"] != platform.node():
             return True  # we cannot see that host's processes: never take what may be live
+        if note["process"] == os.getpid() and note["started"] == _started(os.getpid()):
+            return note["token"] in _TOKENS
         return bool(_started(note["process"]) == note["started"])
     except FileNotFoundError:
         return False

@@ -12,7 +12,14 @@ from collections.abc import Collection
 
 from ..errors import BackupDamaged, BackupTooNew
 from ..ports import Store
-from ._plain_documents import candidates, has_manifest, is_sealed, read_all, read_sealed
+from ._plain_documents import (
+    candidates,
+    has_manifest,
+    is_sealed,
+    read_all,
+    read_sealed,
+    remove_empty_homes,
+)
 from ._plain_draft import clear_draft
 from ._plain_layout import DRAFTS, METADATA, TRASH, TRASH_LIST, homes
 from ._plain_locks import Locks
@@ -53,19 +60,21 @@ def _list_name(backup_id: str) -> str:
     return f"{TRASH}/{backup_id}{TRASH_LIST}/list"
 
 
-def _empty(store: Store, backup_id: str, owned: Collection[str] = ()) -> None:
-    """Remove the bytes of a backup that has ended to exist, but no name that another one owns."""
-    store.delete(f"{TRASH}/{backup_id}")
+def _listed_names(store: Store, backup_id: str) -> list[str]:
     try:
         names: list[str] = json.loads(store.read(_list_name(backup_id)))
     except FileNotFoundError:
-        return
-    for name in names:
+        return []  # it lay in one folder, or the deletion had not begun
+    return names
+
+
+def _empty(store: Store, backup_id: str, owned: Collection[str] = ()) -> None:
+    """Remove the bytes of a backup that has ended to exist, but no name that another one owns."""
+    store.delete(f"{TRASH}/{backup_id}")
+    for name in _listed_names(store, backup_id):
         if name not in owned:
             store.delete(name)
-    for home in homes(backup_id):
-        if not any(True for _name in store.names(home)):
-            store.delete(home)  # the empty folder that is left
+    remove_empty_homes(store, backup_id)
     store.delete(f"{TRASH}/{backup_id}{TRASH_LIST}")
 
 

@@ -1,0 +1,33 @@
+"""What every test runs under: reproducible randomness, and no absence that goes unsaid."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from importlib.util import find_spec
+
+import hypothesis
+
+# A failing example prints the line that repeats it, and the seed of the run is in the header.
+hypothesis.settings.register_profile("here", print_blob=True, deadline=None, max_examples=60)
+hypothesis.settings.register_profile("thorough", print_blob=True, deadline=None, max_examples=2000)
+hypothesis.settings.load_profile(os.environ.get("HOLDFAST_HYPOTHESIS", "here"))
+
+TOOLS = {
+    "sha256sum": "the sums of plain vaults are checked by the program itself",
+    "sqlite3": "guides restore databases with it",
+    "tar": "guides and exports are unpacked with it",
+    "zstd": "guides unpack archives with it",
+}
+PACKAGES = {"chromadb": "real Chroma stores"}
+
+
+def pytest_report_header() -> list[str]:
+    """Say what is missing, and what that leaves untested."""
+    absent = [f"{tool} ({why})" for tool, why in TOOLS.items() if shutil.which(tool) is None]
+    absent += [f"{name} ({why})" for name, why in PACKAGES.items() if find_spec(name) is None]
+    if os.geteuid() != 0:
+        absent.append("root (small file systems are not mounted: a truly full disk is not tried)")
+    return [f"hypothesis profile: {hypothesis.settings.get_current_profile_name()}"] + [
+        f"ABSENT: {one}" for one in absent
+    ]
