@@ -37,7 +37,7 @@ class Role(IntEnum):
     FILES = 4
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Frozen:
     """A source held still at one instant.
 
@@ -48,7 +48,7 @@ class Frozen:
     artifacts: Sequence[Artifact]
     instant: datetime
     facts: Callable[[], Facts]
-    exact: bool = True
+    exact: bool = True  # final once ``facts`` has answered: only reading shows that files changed
     evidence: bool = False  # damaged, and kept because that was asked for
     version: str = ""
     tools: Mapping[str, str] | None = None
@@ -249,7 +249,9 @@ class Vault(Protocol):
     def backup_id(self, stack: str, instant: datetime) -> str:
         """Return a new id by the vault's template, which no backup or draft here has."""
 
-    def draft(self, backup_id: str, instant: datetime, archive: str) -> AbstractContextManager[Draft]:
+    def draft(
+        self, backup_id: str, instant: datetime, archive: str
+    ) -> AbstractContextManager[Draft]:
         """Begin a backup. ``archive`` is how trees are kept, where the vault leaves that open."""
 
     def manifests(self) -> Iterator[Manifest | Damaged]:

@@ -82,14 +82,18 @@ class Planter:
                 self._go_to(folder)
                 self._create(self._here, name, entry, chunks)
 
-    def finish(self) -> None:
-        """Give the folders their times and permissions, and wait until all of it is on the disk."""
+    def finish(self, *, durable: bool = True) -> None:
+        """Give the folders their times and permissions.
+
+        With ``durable`` this waits until all of it is on the disk; without, the caller must.
+        """
         if self._here is None:
             raise self._unsafe(_ROOT, "it is empty: not even its folder is in it")
         with self._foreseen(_ROOT):
             while self._open:
                 self._leave()
-            sync_file_system(self._root)
+            if durable:
+                sync_file_system(self._root)
 
     def _begin(self, entry: Entry, chunks: Chunks) -> None:
         if entry.path != _ROOT:

@@ -1,0 +1,78 @@
+"""One reading of a tree, and whoever waits to hear what it counted."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from holdfast.model.artifact import TreeItems
+from holdfast.model.facts import Facts
+
+from ._survey import Survey
+
+PATIENCE = 10.0  # seconds to wait for a reading to begin, before the live tree is counted instead
+RETRY = 1.0  # the same, where a reading was broken off
+
+
+class Reading:
+    """The latest complete reading of a tree that may be opened several times.
+
+    Counting happens while the tree is read, so that the counts are those of the copy. Should it not
+    be read at all, `facts` counts by itself rather than wait for ever.
+    """
+
+    def __init__(self, items: Callable[[Survey], TreeItems], count: Callable[[], Facts]) -> None:
+        """``items`` reads the tree; ``count`` only counts it."""
+        self._items = items
+        self._count = count
+        self._owner = threading.get_ident()
+        self._news = threading.Condition()
+        self._under_way = 0
+        self._done: Survey | None = None
+        self._over = False
+        self._patience = PATIENCE
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything changed during the latest complete reading."""
+        return self._done is not None and self._done.changed
+
+    @contextmanager
+    def opened(self) -> Iterator[TreeItems]:
+        """Read the tree once, from the start."""
+        survey = Survey()
+        with self._news:
+            self._under_way += 1
+        try:
+            yield self._watched(survey)
+        finally:
+            with self._news:
+                self._under_way -= 1
+                self._patience = RETRY
+                self._news.notify_all()
+
+    def _watched(self, survey: Survey) -> TreeItems:
+        yield from self._items(survey)
+        with self._news:
+            self._done = survey
+            self._news.notify_all()
+
+    def facts(self) -> Facts:
+        """Return what was counted while the tree was read; waits for that to end."""
+        with self._news:
+            while self._done is None:
+                if self._under_way:
+                    self._news.wait()
+                elif self._over or threading.get_ident() == self._owner:
+                    break  # nobody else will read it while we wait
+                elif not self._news.wait(self._patience) and not self._under_way:
+                    break
+            done = self._done
+        return self._count() if done is None else done.facts()
+
+    def close(self) -> None:
+        """Say that it will not be read again."""
+        with self._news:
+            self._over = True
+            self._news.notify_all()
