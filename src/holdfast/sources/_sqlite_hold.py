@@ -166,6 +166,9 @@ class Database:
             return None, time.time()
         if index.frames > LARGEST_LOG:
             return None, instant
+        if index.page_size == 0:  # nothing was written since the log was opened
+            header = self.header()
+            index = index._replace(page_size=header.page_size if header else 512)
         size = os.fstat(self.file).st_size
         return take_snapshot(self.file, size, log, index_file, index), instant
 

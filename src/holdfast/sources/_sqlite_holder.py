@@ -170,6 +170,8 @@ class Holder:
     def _error(self, kind: str, reason: str, path: str) -> Exception:
         if kind == "bug":
             return RuntimeError(reason)
+        if path == os.path.realpath(self._path):
+            path = str(self._path)  # as the configuration has it
         offered = {
             "component": self._component,
             "path": path,

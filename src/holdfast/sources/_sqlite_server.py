@@ -32,11 +32,26 @@ from ._sqlite_wal import Damaged, send, write_all
 LENGTH = 4  # bytes of a request's length, and of that of a batch of rows
 BATCH_ROWS = 500
 BATCH_BYTES = 1 << 20
-_READING = {
-    sqlite3.SQLITE_SELECT,
-    sqlite3.SQLITE_READ,
-    sqlite3.SQLITE_FUNCTION,
-    sqlite3.SQLITE_RECURSIVE,
+# A connection for reading refuses every change of the database itself; these are the statements
+# that would reach beyond it. More cannot be denied: virtual tables prepare writing statements of
+# their own when they are first read.
+_DENIED = {
+    sqlite3.SQLITE_ATTACH,
+    sqlite3.SQLITE_DETACH,
+    sqlite3.SQLITE_PRAGMA,
+    sqlite3.SQLITE_TRANSACTION,
+    sqlite3.SQLITE_SAVEPOINT,
+    sqlite3.SQLITE_CREATE_TEMP_INDEX,
+    sqlite3.SQLITE_CREATE_TEMP_TABLE,
+    sqlite3.SQLITE_CREATE_TEMP_TRIGGER,
+    sqlite3.SQLITE_CREATE_TEMP_VIEW,
+}
+# What SQLite answers to a statement that is wrong, or not allowed.
+_FAULTS = {
+    sqlite3.SQLITE_ERROR,
+    sqlite3.SQLITE_AUTH,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_SCHEMA,  # while it prepares what was denied
 }
 
 Reply = dict[str, Any]
@@ -136,13 +151,15 @@ class Server:
             try:
                 with suppress(BrokenPipeError), closing(connection.cursor()) as cursor:
                     cursor.execute(sql)
+                    if cursor.description is None:
+                        raise Refused("usage", "this is no statement that reads")
                     for batch in _batches(cursor):
                         data = marshal.dumps(batch)
                         write_all(out, len(data).to_bytes(LENGTH, "big") + data)
             except (sqlite3.ProgrammingError, sqlite3.Warning) as error:
                 raise Refused("usage", str(error)) from error
             except sqlite3.DatabaseError as error:
-                if error.sqlite_errorcode & 0xFF in {sqlite3.SQLITE_ERROR, sqlite3.SQLITE_AUTH}:
+                if error.sqlite_errorcode & 0xFF in _FAULTS:
                     raise Refused("usage", str(error)) from error
                 raise
             finally:
@@ -190,9 +207,9 @@ def _batches(cursor: sqlite3.Cursor) -> Iterator[list[tuple[object, ...]]]:
 
 
 def _allow_reading(action: int, first: str | None, *_rest: str | None) -> int:
-    if action in _READING or (action == sqlite3.SQLITE_PRAGMA and first == "data_version"):
-        return sqlite3.SQLITE_OK  # full-text tables ask for `data_version` themselves
-    return sqlite3.SQLITE_DENY
+    if action in _DENIED and first != "data_version":  # full-text tables ask for that themselves
+        return sqlite3.SQLITE_DENY
+    return sqlite3.SQLITE_OK
 
 
 def _refusal(error: Exception) -> Reply:

@@ -47,12 +47,12 @@ class SqliteOptions(Options):
 
     path: LocalPath = Field(description="The database file. A symbolic link is followed.")
     check: Literal["quick", "full", "none"] = Field(
-        "quick",
+        default="quick",
         description="How a copy is checked while it is made: `quick` is SQLite's quick_check,"
         " `full` its integrity_check, which also compares indexes with their tables.",
     )
     lock_timeout: float = Field(
-        60.0,
+        default=60.0,
         ge=0,
         le=3600,
         description="Seconds to wait for a database that another program locks.",
