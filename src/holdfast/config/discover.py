@@ -127,8 +127,8 @@ def _against(discovery: Discovery, found: Sequence[Discovery], folder: Path) -> 
 
 
 def _in_vault(path: PurePath, folder: Path) -> bool:
-    above = [parent for parent in path.parents if parent != PurePath()]
-    return RECORDS in path.parts or any((folder / parent / RECORDS).exists() for parent in above)
+    below = [part for part in (path, *path.parents) if part != PurePath()]
+    return RECORDS in path.parts or any((folder / part / RECORDS).exists() for part in below)
 
 
 def _inside(inner: Discovery, outer: Discovery) -> bool:
