@@ -228,6 +228,8 @@ def test_the_users_file_is_found_by_xdg_or_at_home(world: Path) -> None:
     assert found.path == world / "xdg/holdfast/holdfast.yaml"
     found = find(None, {"HOME": str(world / "home")})
     assert found.path == world / "home/.config/holdfast/holdfast.yaml"
+    relative = find(None, {"XDG_CONFIG_HOME": "../xdg", "HOME": str(world / "home")})
+    assert relative.path == found.path
 
 
 @pytest.mark.skipif(Path("/etc/holdfast").exists(), reason="this machine has a file of its own")

@@ -9,6 +9,7 @@ from holdfast.config.examine import examine
 from holdfast.errors import ExtraMissing, SecretMissing
 from tests.config_world import FILE, KINDS, SMALL, VAULTS, examined, only, problems
 
+REFERENCE = "the configuration reference describes what may stand here"
 COMPONENT = "stack: brain\n" + VAULTS + "components:\n  projects:\n"
 PLAN = SMALL + "plans:\n  nightly:\n    "
 CHECK = SMALL + "checks:\n  - "
@@ -80,7 +81,7 @@ CHECK = SMALL + "checks:\n  - "
             PLAN + "verify: rehearse\n",
             "holdfast.yaml:7 plans.nightly.verify",
             "`rehearse` is not in this version; use checksums or native",
-            "",
+            REFERENCE,
         ),
         # kinds
         (
@@ -161,13 +162,13 @@ CHECK = SMALL + "checks:\n  - "
             COMPONENT + "    source: sqlite\n    path: ''\n",
             "holdfast.yaml:6 components.projects.path",
             "is empty",
-            "",
+            REFERENCE,
         ),
         (
             COMPONENT + "    source: sqlite\n    path: ~nobody-of-that-name/x\n",
             "holdfast.yaml:6 components.projects.path",
             "starts with ~ and no such user has a home",
-            "",
+            REFERENCE,
         ),
         (
             COMPONENT + "    source: sqlite\n    path: x\n    rebuildable: maybe\n",
@@ -179,7 +180,7 @@ CHECK = SMALL + "checks:\n  - "
             COMPONENT + "    source: server\n    url: x\n    port: many\n",
             "holdfast.yaml:7 components.projects.port",
             "must be a whole number",
-            "",
+            REFERENCE,
         ),
         (
             COMPONENT + "    source: server\n    url: x\n    tags: a b\n",
@@ -197,32 +198,32 @@ CHECK = SMALL + "checks:\n  - "
             COMPONENT + "    source: files\n",
             "holdfast.yaml:4 components.projects",
             "needs either `path` or `paths`",
-            "",
+            REFERENCE,
         ),
         # plans
         (
             PLAN + "schedule: every day\n",
             "holdfast.yaml:7 plans.nightly.schedule",
             'must be hourly, daily, weekly, monthly, or five cron fields such as "0 2 * * *"',
-            "",
+            REFERENCE,
         ),
         (
             PLAN + "schedule: 0 25 * * *\n",
             "holdfast.yaml:7 plans.nightly.schedule",
             "is no schedule: bad hour",
-            "",
+            REFERENCE,
         ),
         (
             PLAN + "schedule: 0 0 30 2 *\n",
             "holdfast.yaml:7 plans.nightly.schedule",
             "is no schedule: bad day-of-month",
-            "",
+            REFERENCE,
         ),
         (
             PLAN + "schedule: '* * * * * *'\n",
             "holdfast.yaml:7 plans.nightly.schedule",
             'must be hourly, daily, weekly, monthly, or five cron fields such as "0 2 * * *"',
-            "",
+            REFERENCE,
         ),
         (
             PLAN + "timezone: Asia/Soul\n",
@@ -231,25 +232,25 @@ CHECK = SMALL + "checks:\n  - "
                 "is no time zone that is known here, such as UTC or Asia/Seoul; did you mean"
                 " Asia/Seoul?"
             ),
-            "",
+            REFERENCE,
         ),
         (
             PLAN + "timezone: ../../etc/passwd\n",
             "holdfast.yaml:7 plans.nightly.timezone",
             "is no time zone that is known here, such as UTC or Asia/Seoul",
-            "",
+            REFERENCE,
         ),
         (
             PLAN + "components: projects\n",
             "holdfast.yaml:7 plans.nightly.components",
             "must be `all`, or a list of names",
-            "",
+            REFERENCE,
         ),
         (
             PLAN + "components: []\n",
             "holdfast.yaml:7 plans.nightly.components",
             "names nothing; leave it out, or write `all`",
-            "",
+            REFERENCE,
         ),
         (
             PLAN + "components: [projects, project]\n",
@@ -267,81 +268,81 @@ CHECK = SMALL + "checks:\n  - "
             PLAN + "verify: maybe\n",
             "holdfast.yaml:7 plans.nightly.verify",
             "must be 'none', 'checksums' or 'native'",
-            "",
+            REFERENCE,
         ),
         (
             PLAN + "archive: zip\n",
             "holdfast.yaml:7 plans.nightly.archive",
             "must be 'tar.zst' or 'tar.gz'",
-            "",
+            REFERENCE,
         ),
         (
             PLAN + "rpo: 6\n",
             "holdfast.yaml:7 plans.nightly.rpo",
             "must be a duration such as 90s, 15m, 6h, 1h30m or 1d",
-            "",
+            REFERENCE,
         ),
         (
             PLAN + "rto: 0h\n",
             "holdfast.yaml:7 plans.nightly.rto",
             "must be longer than nothing and no longer than ten years",
-            "",
+            REFERENCE,
         ),
         (
             PLAN + "keep: {daily: 30 days}\n",
             "holdfast.yaml:7 plans.nightly.keep.daily",
             "must be a span such as 24h, 30d, 12w, 12m or 1y",
-            "",
+            REFERENCE,
         ),
         (
             PLAN + "keep: {within: 7}\n",
             "holdfast.yaml:7 plans.nightly.keep.within",
             "must be a span such as 24h, 30d, 12w, 12m or 1y",
-            "",
+            REFERENCE,
         ),
         (
             PLAN + "keep: {last: -1}\n",
             "holdfast.yaml:7 plans.nightly.keep.last",
             "must be at least 0",
-            "",
+            REFERENCE,
         ),
         (
             PLAN + "keep: {last: true}\n",
             "holdfast.yaml:7 plans.nightly.keep.last",
             "must be a whole number",
-            "",
+            REFERENCE,
         ),
         (
             PLAN + "keep: {max_count: 0}\n",
             "holdfast.yaml:7 plans.nightly.keep.max_count",
             "must be at least 1",
-            "",
+            REFERENCE,
         ),
         # checks
         (
             CHECK + "name: ''\n    component: projects\n    sql: x\n",
             "holdfast.yaml:6 checks[0].name",
             "is empty",
-            "",
+            REFERENCE,
         ),
         (
             CHECK + "name: a\n    component: projects\n",
             "holdfast.yaml:6 checks[0]",
             "needs either `component` and `sql`, or `left` and `right`",
-            "",
+            REFERENCE,
         ),
         (
             CHECK + "{name: a, component: projects, sql: x, one_way: true}\n",
             "holdfast.yaml:6 checks[0]",
             "has `one_way`, which is for checks with `left` and `right`",
-            "",
+            REFERENCE,
         ),
         (
             CHECK + "name: a\n    left: {component: projects, sql: x}\n"
             "    right: {component: projects}\n",
             "holdfast.yaml:8 checks[0].right",
             "does not say what to compare, for example `sql` or `collection`",
-            "",
+            REFERENCE,
         ),
         (
             CHECK + "name: a\n    left: {component: projects, sql: x}\n"
@@ -380,13 +381,13 @@ CHECK = SMALL + "checks:\n  - "
             SMALL + "services:\n  health: [localhost:8000]\n",
             "holdfast.yaml:6 services.health[0]",
             "must start with http:// or https://",
-            "",
+            REFERENCE,
         ),
         (
             SMALL + "services:\n  health_timeout: soon\n",
             "holdfast.yaml:6 services.health_timeout",
             "must be a duration such as 90s, 15m, 6h, 1h30m or 1d",
-            "",
+            REFERENCE,
         ),
         (
             SMALL + "hooks: {before: [a]}\n",

@@ -82,6 +82,12 @@ def _child(node: Node, key: str | int) -> Node | None:
     return None
 
 
+def invalid(where: object, problem: object, advice: str = "") -> ConfigInvalid:
+    """Return the error for a mistake in the file; there is always something to do about it."""
+    advice = advice or _("the configuration reference describes what may stand here")
+    return ConfigInvalid(place=where, problem=problem, advice=advice)
+
+
 def place(path: Path, line: int, keys: KeyPath = ()) -> str:
     """Return how errors name a place in a file."""
     return f"{path}:{line} {dotted(keys)}".rstrip()
@@ -120,11 +126,11 @@ def _content(path: Path) -> bytes:
         reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else error
         problem = _("cannot be read: {reason}").format(reason=reason)
         advice = _("name a file that you may read with --config")
-        raise ConfigInvalid(place=path, problem=problem, advice=advice) from error
+        raise invalid(path, problem, advice) from error
     if len(content) > LARGEST_FILE:
         problem = _("is larger than {limit} KiB").format(limit=LARGEST_FILE >> 10)
         advice = _("this can hardly be a configuration file; check its name")
-        raise ConfigInvalid(place=path, problem=problem, advice=advice)
+        raise invalid(path, problem, advice)
     return content
 
 
@@ -136,14 +142,12 @@ def parse(content: bytes, path: Path) -> Document:
         line = content[: error.start].count(b"\n") + 1
         problem = _("is not UTF-8 text from here on")
         advice = _("save the file as UTF-8")
-        raise ConfigInvalid(place=place(path, line), problem=problem, advice=advice) from error
+        raise invalid(place(path, line), problem, advice) from error
     try:
         root = _Reader(text).document()
     except _Refused as refused:
         where = place(path, refused.line, refused.keys)
-        raise ConfigInvalid(
-            place=where, problem=refused.problem, advice=refused.advice
-        ) from refused.__cause__
+        raise invalid(where, refused.problem, refused.advice) from refused.__cause__
     return Document(path, root)
 
 

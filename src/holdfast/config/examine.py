@@ -15,7 +15,7 @@ from ..model.options import Options
 from ..model.stack import ComponentSpec, Stack, VaultSpec
 from . import build
 from .crosscheck import contradictions
-from .document import Document, KeyPath, plain
+from .document import Document, KeyPath, invalid, plain
 from .interpolate import Interpolation
 from .kinds import PLANNED_KEYS, PLANNED_SOURCES, PLANNED_VAULTS, Kinds, OptionsOf
 from .problems import from_validation, nearest
@@ -88,8 +88,7 @@ class _Examination:
         )
 
     def _refuse(self, keys: KeyPath, problem: str, advice: str = "") -> None:
-        place = self._document.place(keys)
-        self._note(keys, ConfigInvalid(place=place, problem=problem, advice=advice))
+        self._note(keys, invalid(self._document.place(keys), problem, advice))
 
     def _note(self, keys: KeyPath, problem: HoldfastError) -> None:
         self._problems.append((self._document.line(keys), problem))

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import ConfigInvalid, HoldfastError, SecretMissing
+from ..errors import ConfigInvalid, SecretMissing
 from ..i18n import _
-from .document import Document, KeyPath
+from .document import Document, KeyPath, invalid
 
 LARGEST_SECRET = 1 << 16  # bytes
 
@@ -122,10 +122,10 @@ class Interpolation:
         return value
 
 
-def malformed(where: str, error: ValueError) -> HoldfastError:
+def malformed(where: str, error: ValueError) -> ConfigInvalid:
     """Return the error for a text with a ``${`` that begins no reference."""
     advice = _("write ${env:NAME}, ${env:NAME:-default} or ${file:/path}; $${ for ${ itself")
-    return ConfigInvalid(place=where, problem=error, advice=advice)
+    return invalid(where, error, advice)
 
 
 def _content(path: Path, reference: str) -> str:

@@ -37,13 +37,24 @@ def find(flag: Path | None = None, environment: Mapping[str, str] | None = None)
         return _named(Found(flag, "flag"))
     if variable := environment.get(VARIABLE):
         return _named(Found(Path(variable), "environment"))
-    home = environment.get("XDG_CONFIG_HOME") or f"{environment.get('HOME', '~')}/.config"
-    folders = [Path(), Path(home) / "holdfast", Path("/etc/holdfast")]
+    folders = [Path(), *_users_folder(environment), Path("/etc/holdfast")]
     places = [folder / FILE_NAME for folder in folders]
     for place in places:
         if os.path.lexists(place):
             return Found(place, "folder")
     raise ConfigMissing(places=", ".join(map(str, places)))
+
+
+def _users_folder(environment: Mapping[str, str]) -> list[Path]:
+    """Return the user's own folder for us; none where the user has no home."""
+    xdg = Path(environment.get("XDG_CONFIG_HOME", ""))
+    if xdg.is_absolute():  # the standard has it that a relative one is ignored
+        return [xdg / "holdfast"]
+    try:
+        home = Path(environment.get("HOME") or Path.home())
+    except RuntimeError:
+        return []
+    return [home / ".config" / "holdfast"]
 
 
 def _named(found: Found) -> Found:

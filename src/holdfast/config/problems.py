@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from ..errors import ConfigInvalid
 from ..i18n import N_, _
-from .document import Document, KeyPath, Node
+from .document import Document, KeyPath, Node, invalid
 from .interpolate import references
 
 _MUST_BE: Mapping[str, str] = {
@@ -118,8 +118,7 @@ def _references(node: Node) -> tuple[str, ...]:
 
 
 def _located(document: Document, keys: KeyPath, problem: str, advice: str = "") -> Located:
-    place = document.place(keys)
-    return keys, ConfigInvalid(place=place, problem=problem, advice=advice)
+    return keys, invalid(document.place(keys), problem, advice)
 
 
 def nearest(name: str, known: Collection[str]) -> str:
