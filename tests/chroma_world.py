@@ -1,0 +1,258 @@
+"""Real Chroma stores for tests: a writer whose every operation can be replayed in a model.
+
+Run as a program, so that Chroma never lives in the process of the tests::
+
+    python tests/chroma_world.py write '{"path": …, "seed": 1, "log": …}'   # until it is ended
+    python tests/chroma_world.py write '{"path": …, "seed": 1, "operations": 40}'
+    python tests/chroma_world.py dump  '{"path": …, "out": …}'
+
+The plan of operations depends on nothing but the seed. Each is one call, which Chroma commits as
+one transaction, and the log says when it began and when it was answered.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+COLLECTIONS = {"prose": "l2", "speech": "cosine", "code": "l2", "images": "ip"}
+DIMENSION = 16
+BATCH = 100
+
+Record = dict[str, Any]  # vector, document, metadata
+World = dict[str, dict[str, Record]]  # collection → id → record
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One call: a verb, a collection, and for each id what is given with it."""
+
+    verb: str
+    collection: str
+    ids: list[str]
+    vectors: Any = None
+    documents: list[str] | None = None
+    metadatas: list[dict[str, Any]] | None = None
+
+    def arguments(self) -> dict[str, Any]:
+        given = {
+            "embeddings": self.vectors,
+            "documents": self.documents,
+            "metadatas": self.metadatas,
+        }
+        return {"ids": self.ids} | {
+            name: value for name, value in given.items() if value is not None
+        }
+
+
+@dataclass
+class Plan:
+    """An endless plan of operations, the same for the same seed."""
+
+    seed: int
+    dimension: int = DIMENSION
+    batch: int = BATCH
+    names: list[str] = field(default_factory=lambda: list(COLLECTIONS))
+
+    def operations(self) -> Iterator[Operation]:
+        chance = random.Random(self.seed)
+        vectors = np.random.default_rng(self.seed)
+        known: dict[str, list[str]] = {name: [] for name in self.names}
+        number = 0
+        while True:
+            collection = chance.choice(self.names)
+            ids = known[collection]
+            verb = chance.choices(["add", "update", "upsert", "delete", "mixed"], [5, 2, 2, 1, 1])[
+                0
+            ]
+            if len(ids) < 2 * self.batch:
+                verb = "add"
+            if verb in {"add", "mixed"}:
+                chosen = [f"{collection}-{number + i}" for i in range(self.batch)]
+                number += self.batch
+                if verb == "mixed":  # what is there already, or not: the first is ignored by add
+                    chosen[:5] = chance.sample(ids, 5)
+            else:
+                chosen = chance.sample(ids, chance.randint(1, self.batch))
+            if verb == "update":
+                chosen[:2] = [f"{collection}-absent-{number}", f"{collection}-{number}"]
+            yield self._operation(verb, collection, chosen, vectors, chance)
+            if verb == "delete":
+                gone = set(chosen)
+                known[collection] = [name for name in ids if name not in gone]
+            elif verb in {"add", "mixed"}:
+                ids += chosen[5:] if verb == "mixed" else chosen
+
+    def _operation(
+        self, verb: str, collection: str, ids: list[str], vectors: Any, chance: random.Random
+    ) -> Operation:
+        if verb == "delete":
+            return Operation(verb, collection, ids)
+        stamp = chance.randrange(1 << 30)
+        given = vectors.normal(size=(len(ids), self.dimension)).astype("f4")
+        documents = [f"{name} as of {stamp}" for name in ids]
+        metadatas = [{"stamp": stamp, "shelf": name[-1], "weight": stamp / 8} for name in ids]
+        if verb == "update" and chance.random() < 0.3:
+            return Operation(verb, collection, ids, metadatas=metadatas)
+        return Operation(
+            "add" if verb == "mixed" else verb, collection, ids, given, documents, metadatas
+        )
+
+
+def applied(world: World, operation: Operation) -> None:
+    """Do to the model what Chroma does to the store."""
+    records = world.setdefault(operation.collection, {})
+    for index, name in enumerate(operation.ids):
+        if operation.verb == "delete":
+            records.pop(name, None)
+            continue
+        there = name in records
+        if (operation.verb == "add" and there) or (operation.verb == "update" and not there):
+            continue
+        record = dict(records.get(name, {}))
+        if operation.vectors is not None:
+            record["vector"] = operation.vectors[index]
+        if operation.documents is not None:
+            record["document"] = operation.documents[index]
+        if operation.metadatas is not None:
+            record["metadata"] = operation.metadatas[index]
+        records[name] = record
+
+
+def differences(world: World, found: World) -> list[str]:
+    """Say where what was found is not exactly the model; vectors are compared bit by bit.
+
+    But for cosine: there Chroma keeps a vector as direction and length, and gives back the product.
+    """
+    problems = []
+    for collection in sorted({*world, *found}):
+        there, wanted = found.get(collection, {}), world.get(collection, {})
+        if there.keys() != wanted.keys():
+            lost, ghosts = len(wanted.keys() - there.keys()), len(there.keys() - wanted.keys())
+            problems.append(f"{collection}: {lost} lost, {ghosts} ghosts")
+            continue
+        for name, record in wanted.items():
+            if not _equal(record, there[name], exactly=COLLECTIONS.get(collection) != "cosine"):
+                problems.append(f"{collection}/{name}: {record} became {there[name]}")
+                break
+    return problems
+
+
+def _equal(one: Record, other: Record, *, exactly: bool) -> bool:
+    if (one["document"], one["metadata"]) != (other["document"], other["metadata"]):
+        return False
+    if exactly:
+        return bool(np.array_equal(one["vector"], other["vector"]))
+    return bool(np.allclose(one["vector"], other["vector"], rtol=1e-5, atol=1e-5))
+
+
+# --- the programs --------------------------------------------------------------------------------
+
+
+def client_of(job: dict[str, Any]) -> Any:
+    import chromadb
+    from chromadb.config import Settings
+
+    settings = Settings(anonymized_telemetry=False)
+    if "port" in job:
+        return chromadb.HttpClient(host="127.0.0.1", port=job["port"], settings=settings)
+    return chromadb.PersistentClient(path=job["path"], settings=settings)
+
+
+def opened(client: Any, name: str, threshold: int | None) -> Any:
+    space = COLLECTIONS.get(name, "l2")
+    hnsw: dict[str, Any] = {"space": space} | ({"sync_threshold": threshold} if threshold else {})
+    return client.get_or_create_collection(
+        name, configuration={"hnsw": hnsw}, embedding_function=None
+    )
+
+
+def write(job: dict[str, Any]) -> None:
+    """Carry out the plan; without a number of operations, until someone ends us."""
+    plan = Plan(job["seed"], **job.get("plan", {}))
+    client = client_of(job)
+    places = {name: opened(client, name, job.get("threshold")) for name in plan.names}
+    with Path(job.get("log", os.devnull)).open("a", buffering=1) as log:
+        for number, operation in enumerate(plan.operations()):
+            if number == job.get("operations"):
+                break
+            log.write(f"{number} began {time.time()!r}\n")
+            getattr(places[operation.collection], operation.verb)(**operation.arguments())
+            log.write(f"{number} ended {time.time()!r}\n")
+            time.sleep(job.get("rest", 0))
+
+
+def dump(job: dict[str, Any]) -> None:
+    """Write everything that a store holds into a file, after making it answer queries."""
+    client = client_of(job)
+    world: World = {}
+    for listed in client.list_collections():
+        collection = client.get_collection(listed.name, embedding_function=None)
+        content = collection.get(include=["embeddings", "documents", "metadatas"])
+        if len(content["ids"]) != collection.count():
+            raise SystemExit(f"{listed.name}: get and count disagree")
+        if len(content["ids"]):
+            near = collection.query(query_embeddings=[content["embeddings"][0]], n_results=1)
+            if not near["ids"][0]:
+                raise SystemExit(f"{listed.name}: a query has no answer")
+        rows = zip(content["embeddings"], content["documents"], content["metadatas"], strict=True)
+        world[listed.name] = {
+            name: {
+                "vector": np.asarray(vector, "f4").tolist(),
+                "document": document,
+                "metadata": metadata,
+            }
+            for name, (vector, document, metadata) in zip(content["ids"], rows, strict=True)
+        }
+    with Path(job["out"]).open("wb") as out:
+        pickle.dump(world, out)
+
+
+# --- how tests use them --------------------------------------------------------------------------
+
+
+def run(program: str, **job: Any) -> None:
+    """Run one of the programs to its end; raises with what it complained of."""
+    ended = subprocess.run(command(program, **job), check=False, capture_output=True, text=True)
+    if ended.returncode:
+        raise AssertionError(ended.stderr[-2000:])
+
+
+def command(program: str, **job: Any) -> list[str]:
+    """Return the command that runs one of the programs."""
+    plain = {name: str(value) if isinstance(value, Path) else value for name, value in job.items()}
+    return [sys.executable, __file__, program, json.dumps(plain)]
+
+
+def make_store(path: Path, **job: Any) -> Path:
+    """Make a store by a number of operations of a plan, and return its folder."""
+    run("write", path=path, **job)
+    return path
+
+
+def content_of(path: Path) -> World:
+    """Return everything in a store, read by Chroma from a copy: opening would change it."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy, out = Path(folder, "copy"), Path(folder, "out")
+        shutil.copytree(path, copy)
+        run("dump", path=copy, out=out)
+        with out.open("rb") as file:
+            world: World = pickle.load(file)  # noqa: S301 - our own program wrote it
+    return world
+
+
+if __name__ == "__main__":
+    {"write": write, "dump": dump}[sys.argv[1]](json.loads(sys.argv[2]))
