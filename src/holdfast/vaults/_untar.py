@@ -369,10 +369,9 @@ def _pax_records(body: bytes) -> dict[bytes, bytes]:
     offset = 0
     while offset < len(body):
         blank = body.find(b" ", offset, offset + 20)
-        length = _decimal(body[offset:blank]) if blank > 0 else 0
-        end = offset + length
+        end = offset + _decimal(body[offset:blank]) if blank > offset else 0
         key, equals, value = body[blank + 1 : end - 1].partition(b"=")
-        if end > len(body) or end <= blank or body[end - 1 : end] != b"\n" or not (key and equals):
+        if not blank < end <= len(body) or body[end - 1 : end] != b"\n" or not (key and equals):
             problem = "an extended header is damaged"
             raise TarDamagedError(problem)
         records[key] = value
