@@ -91,6 +91,15 @@ def test_a_store_in_a_folder_that_is_a_component_must_be_excluded_there(folder: 
     assert len(found(folder, "  a: {source: files, path: data, exclude: [/*.log]}\n" + inner)) == 1
 
 
+def test_with_several_paths_patterns_start_from_the_folder_of_the_file(folder: Path) -> None:
+    inner = "  b: {source: sqlite, path: data/app.db}\n"
+    for pattern, problems in (("/data/app.db", 0), ("/app.db", 1)):
+        outer = f'  a: {{source: files, paths: [data, more], exclude: ["{pattern}"]}}\n'
+        assert len(found(folder, outer + inner)) == problems, pattern
+    [refused] = found(folder, "  a: {source: files, paths: [data]}\n" + inner)
+    assert 'add "/data/app.db" to the `exclude` of `a`' in refused
+
+
 def test_the_state_in_a_component_must_be_excluded(folder: Path) -> None:
     component = "  a: {source: files, path: .}\n"
     assert found(folder, component, vault="../elsewhere") == [

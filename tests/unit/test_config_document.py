@@ -105,6 +105,10 @@ def test_anchors_aliases_and_merges_work() -> None:
     }
 
 
+def test_of_several_merged_mappings_the_first_that_gives_a_key_wins() -> None:
+    assert value("a: {<<: [{x: 1}, {x: 2, y: 2}], y: 3}\n") == {"a": {"x": 1, "y": 3}}
+
+
 def test_a_bomb_of_aliases_is_refused_before_it_goes_off() -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 12)]

@@ -220,6 +220,12 @@ CHECK = SMALL + "checks:\n  - "
             REFERENCE,
         ),
         (
+            PLAN + 'schedule: "0 0 */40 2 MON#5"\n',
+            "holdfast.yaml:7 plans.nightly.schedule",
+            "is a time that never comes",
+            REFERENCE,
+        ),
+        (
             PLAN + "schedule: '* * * * * *'\n",
             "holdfast.yaml:7 plans.nightly.schedule",
             'must be hourly, daily, weekly, monthly, or five cron fields such as "0 2 * * *"',

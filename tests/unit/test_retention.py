@@ -175,6 +175,14 @@ def test_a_month_before_the_31st_is_the_last_day_of_february() -> None:
     assert kept(choose(backups, Keep(within=Span(1, "m")), UTC)) == ["b1", "b2"]
 
 
+def test_a_month_before_31_may_is_30_april() -> None:
+    times = [wall("2026-04-29T12:00"), wall("2026-04-30T13:00"), wall("2026-05-31T12:00")]
+    backups = [
+        Candidate(f"b{n}", time.replace(tzinfo=UTC), n, good=True) for n, time in enumerate(times)
+    ]
+    assert kept(choose(backups, Keep(within=Span(1, "m")), UTC)) == ["b1", "b2"]
+
+
 def test_a_cap_drops_the_oldest_first() -> None:
     decisions = choose(every(DAY, 20), Keep(daily=Span(30, "d"), max_count=10), UTC)
     assert kept(decisions) == [f"b{n:04}" for n in range(10, 20)]

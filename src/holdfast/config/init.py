@@ -166,7 +166,6 @@ def _write(path: Path, content: bytes, *, force: bool) -> None:
     try:
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(descriptor, 0o600)
             file.write(content)
             file.flush()
             os.fsync(descriptor)
