@@ -16,12 +16,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..model.artifact import Artifact, Stream, Tree
-from ..model.manifest import Form, Manifest, Stored
+from ..model.manifest import Form, Manifest, Stored, decode, encode
 from ..ports import Adopting, Store
 from ._archive import Pack
 from ._digest import Digest, told
 from ._plain_documents import documents, is_sealed, remove_empty_homes
-from ._plain_layout import DRAFTS, META_SUFFIX, Layout, Placing, from_home, home_of
+from ._plain_layout import DRAFTS, META_SUFFIX, METADATA, Layout, Placing, from_home, home_of
 
 
 def draft_folder(backup_id: str) -> str:
@@ -68,7 +68,10 @@ class PlainDraft:
         if manifest.id != self._placing.backup_id or put != self._owners.keys():
             bug = f"the manifest of {manifest.id} does not list what was put into this draft"
             raise ValueError(bug)
-        self.publish(documents(manifest, guide, self._home()), self._home())
+        home = self._home()
+        texts = documents(manifest, guide, home)
+        _check_readable(texts[f"{home}/{METADATA}"], manifest.id)
+        self.publish(texts, home)
 
     # --- artifacts ---
 
@@ -182,6 +185,13 @@ class PlainDraft:
 
     def _note(self, names: list[str]) -> None:
         self._store.replace(f"{self._folder}/names", json.dumps(names).encode())
+
+
+def _check_readable(metadata: bytes, backup_id: str) -> None:
+    """Never seal what could not be read back: a backup is worth as much as its manifest."""
+    if encode(decode(metadata, backup_id)) != metadata:
+        bug = f"the manifest of {backup_id} is not the same when it is read back"
+        raise ValueError(bug)
 
 
 def _collide(one: str, other: str) -> bool:
