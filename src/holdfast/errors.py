@@ -300,6 +300,12 @@ class SettleIncomplete(HoldfastError):
     hint_text = N_("correct the cause and run `holdfast recover`")
 
 
+class ServicesDown(HoldfastError):
+    code = "services-down"
+    message = N_("the data is in order, but the services could not be started: {reason}")
+    hint_text = N_("start them by hand")
+
+
 class ReferencesBroken(HoldfastError):
     code, exit_status = "references-broken", REFERENCES_BROKEN
     message = N_("restored, but checks failed: {problems}")
@@ -333,6 +339,12 @@ class StateUnwritable(HoldfastError):
 class Cancelled(HoldfastError):
     code, exit_status = "cancelled", CANCELLED
     message = N_("cancelled; nothing half-made was kept")
+
+
+class CancelledLate(HoldfastError):
+    code, exit_status = "cancelled-late", CANCELLED
+    message = N_("cancelled too late: {what}")
+    hint_text = N_("only what was to follow it was left out")
 
 
 def table() -> list[type[HoldfastError]]:

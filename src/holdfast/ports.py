@@ -337,6 +337,10 @@ class Journal(Protocol):
 class ServiceControl(Protocol):
     """The application's own services around a switch; does nothing where none are declared."""
 
+    @property
+    def watched(self) -> bool:
+        """Whether `check` asks anything: only then can they be tried out before a decision."""
+
     def stop(self) -> bool:
         """Stop them. Returns whether there was anything to stop. Raises `CommandFailed`."""
 

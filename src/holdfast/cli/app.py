@@ -37,6 +37,8 @@ from .common import ConfigOption, Settings
 
 COMPLETION = "_HOLDFAST_COMPLETE"  # the variable by which a shell asks for completions
 
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 app = typer.Typer(
     name="holdfast",
     help=_("Back up, verify and restore whole application stacks as one."),
@@ -98,8 +100,9 @@ def completion(shell: Annotated[str, typer.Argument(help="bash, zsh or fish")]) 
 
 def run(arguments: Sequence[str]) -> int:
     """Run a command line; returns the exit status. Foreseen failures are one line and a hint."""
-    signal.signal(signal.SIGTERM, _interrupt)
-    signal.signal(signal.SIGHUP, _interrupt)
+    for number in ENDING:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as `nohup` and `&` ask for
+            signal.signal(number, _interrupt)
     if COMPLETION in os.environ:
         from typer.completion import completion_init  # type: ignore[attr-defined]
 
@@ -107,6 +110,7 @@ def run(arguments: Sequence[str]) -> int:
     try:
         command = typer.main.get_command(app)
         returned = command.main(list(arguments), prog_name="holdfast", standalone_mode=False)
+        sys.stdout.flush()  # while a reader that went away can still be noticed
     except BaseException as error:  # noqa: BLE001 - the border: every failure gets its words here
         return _say_failure(error, as_json="--json" in arguments)
     return returned if isinstance(returned, int) else OK
@@ -130,8 +134,18 @@ def _say_failure(error: BaseException, *, as_json: bool) -> int:
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
-    """Let a polite request to end take the way of Ctrl-C, which undoes what is half-made."""
+    """Let a request to end undo what is half-made; once: a second one must not stop the undoing.
+
+    The later ones are heard and not obeyed, instead of ignored: that, commands would inherit.
+    """
+    for number in ENDING:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _pass_over)
     raise KeyboardInterrupt
+
+
+def _pass_over(_number: int, _frame: FrameType | None) -> None:
+    """Go on."""
 
 
 def fail(error: HoldfastError, *, as_json: bool) -> int:

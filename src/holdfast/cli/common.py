@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..errors import StateUnwritable
 from ..i18n import _
 
 if TYPE_CHECKING:
@@ -59,10 +60,18 @@ def open_session(context: typer.Context, config: Path | None) -> Session:
 
     session = opened(config or settings(context).config)
     if context.info_name != "recover":
+        _warn_of_unfinished(session)
+    return session
+
+
+def _warn_of_unfinished(session: Session) -> None:
+    """Say at every command that a restore is waiting; what only reads works on without a state."""
+    try:
         for unfinished in session.unfinished():
             said = _("warning: restore {run} was interrupted: run `holdfast recover`")
             typer.echo(said.format(run=unfinished.run), err=True)
-    return session
+    except StateUnwritable as error:
+        typer.echo(_("warning: {text}").format(text=error), err=True)
 
 
 def observer(context: typer.Context, *, as_json: bool, progress: bool = False) -> Observer:

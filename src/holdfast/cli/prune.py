@@ -52,9 +52,9 @@ def prune(
     if not as_json:
         _show(prunings)
     gone: dict[str, list[str]] = {}
-    if not dry_run and doomed:
+    if not dry_run:
         question = _("{count} backups will be deleted.").format(count=doomed)
-        if not confirmed(question, yes=yes, word=session.stack.name):
+        if doomed and not confirmed(question, yes=yes, word=session.stack.name):
             raise NotConfirmed(what="prune")
         gone = execute_prune(session, prunings, observer(context, as_json=as_json))
     if as_json:

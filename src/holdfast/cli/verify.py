@@ -55,8 +55,8 @@ def verify(
             {
                 "verified": [
                     {
-                        "id": v.listed.manifest.id,
-                        "vault": v.listed.vault.name,
+                        "id": v.backup,
+                        "vault": v.vault,
                         "level": v.proof.level,
                         "passed": v.proof.passed,
                         "problems": v.proof.problems,
@@ -68,7 +68,7 @@ def verify(
     else:
         for v in done:
             verdict = _("passed") if v.proof.passed else _("FAILED")
-            text.say(f"{v.listed.manifest.id} ({v.listed.vault.name}) {level}: {verdict}")
+            text.say(f"{v.backup} ({v.vault}) {level}: {verdict}")
             for problem in v.proof.problems:
                 text.say(f"  {problem}")
     raise typer.Exit(OK if all(v.proof.passed for v in done) else VERIFICATION_FAILED)

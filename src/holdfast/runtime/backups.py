@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from ..errors import HoldfastError
+from ..errors import CancelledLate, HoldfastError
 from ..model.manifest import Manifest
 from ..model.marks import Level, Proof
 from ..model.retention import Keep
@@ -85,13 +86,25 @@ def backup(session: Session, order: BackupOrder, observe: Observer) -> BackupRep
         result = back_up(request, current.around)
         seconds = session.clock.monotonic() - before
         _record(current, result, seconds)
-        level = order.verify or plan.verify
-        proofs = _verify(session, request.vaults, result, level, current.around)
-        pruned = {}
-        if plan.keep and result.complete and all(proof.passed for proof in proofs.values()):
-            pruned = _prune(session, request.vaults, plan.keep, plan.timezone, current.around)
-        hook(session, "after_backup", {"HOLDFAST_BACKUP": current.backup})
+        with _too_late_once_sealed(current.backup):
+            if result.cancelled:
+                raise KeyboardInterrupt
+            level = order.verify or plan.verify
+            proofs = _verify(session, request.vaults, result, level, current.around)
+            pruned = {}
+            if plan.keep and result.complete and all(proof.passed for proof in proofs.values()):
+                pruned = _prune(session, request.vaults, plan.keep, plan.timezone, current.around)
+            hook(session, "after_backup", {"HOLDFAST_BACKUP": current.backup})
         return BackupReport(current.id, result, seconds, proofs, pruned)
+
+
+@contextmanager
+def _too_late_once_sealed(backup: str) -> Iterator[None]:
+    """Never call a backup cancelled that exists."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        raise CancelledLate(what=f"{backup} is sealed and kept") from error
 
 
 def sweep(vaults: Sequence[Vault], around: Surroundings) -> None:

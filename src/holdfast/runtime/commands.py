@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import shlex
 import subprocess
+import tempfile
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 from ..errors import CommandFailed, HealthFailed
 from ..model.stack import Services
@@ -27,6 +29,11 @@ class Commands:
         """Commands run in ``folder``, that of the configuration file."""
         self._services = services
         self._folder = folder
+
+    @property
+    def watched(self) -> bool:
+        """Whether there is a health URL to ask."""
+        return bool(self._services.health)
 
     def stop(self) -> bool:
         """Stop the services; returns whether there was a command for it."""
@@ -59,25 +66,35 @@ def run_command(
         CommandFailed: it cannot be started, takes too long, or ends with a status other than 0.
 
     """
-    try:
-        done = subprocess.run(
-            command,
-            cwd=folder,
-            env={**os.environ, **(environment or {})},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=COMMAND_SECONDS,
-            check=False,
-        )
-    except OSError as error:
-        raise _failed(what, command, f"cannot be started: {error.strerror}") from error
-    except subprocess.TimeoutExpired as error:
-        raise _failed(what, command, f"was ended after {COMMAND_SECONDS:.0f} s") from error
-    if done.returncode:
-        lines = done.stdout.decode(errors="replace").strip().splitlines()
-        last = f": {lines[-1][:SHOWN]}" if lines else ""
-        raise _failed(what, command, f"ended with status {done.returncode}{last}")
+    # In a session of its own: a Ctrl-C of the terminal is for us, and what the command leaves
+    # running must not die by a later one. Into a file: that may keep a pipe open for ever.
+    with tempfile.TemporaryFile() as output:
+        try:
+            status = subprocess.run(
+                command,
+                cwd=folder,
+                env={**os.environ, **(environment or {})},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                timeout=COMMAND_SECONDS,
+                check=False,
+            ).returncode
+        except OSError as error:
+            raise _failed(what, command, f"cannot be started: {error.strerror}") from error
+        except subprocess.TimeoutExpired as error:
+            raise _failed(what, command, f"was ended after {COMMAND_SECONDS:.0f} s") from error
+        if status:
+            last = _last_line(output)
+            raise _failed(what, command, f"ended with status {status}{last and ': '}{last}")
+
+
+def _last_line(output: IO[bytes]) -> str:
+    size = output.seek(0, os.SEEK_END)
+    output.seek(max(0, size - 4 * SHOWN))
+    lines = output.read().decode(errors="replace").strip().splitlines()
+    return lines[-1][:SHOWN] if lines else ""
 
 
 def _failed(what: str, command: Sequence[str], outcome: str) -> CommandFailed:

@@ -14,6 +14,7 @@ from ..errors import BackupExists, NoSpace, StateUnwritable
 
 FOLDER_MODE = 0o700  # facts about the data, names of files: nobody else's business
 FILE_MODE = 0o600
+_NO_UNNAMED = {errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT, errno.EINVAL}  # not on NFS and so on
 PATIENCE = 30.0  # seconds to wait for another process's short critical section
 _POLL = 0.01  # seconds
 
@@ -95,9 +96,8 @@ def new_file(path: Path) -> Iterator[Callable[[bytes | memoryview], None]]:
     """
     if path.exists():
         raise BackupExists(path=path)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
     with writing(path):
-        descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
+        descriptor, aside = _open_unseen(path)
 
     def write(chunk: bytes | memoryview) -> None:
         with writing(path):
@@ -107,16 +107,33 @@ def new_file(path: Path) -> Iterator[Callable[[bytes | memoryview], None]]:
         yield write
         with writing(path):
             os.fsync(descriptor)
-            _give_name(aside, path)
+            _give_name(descriptor, aside, path)
             sync_folder(path.parent)
     finally:
         os.close(descriptor)
-        aside.unlink()
+        if aside is not None:
+            aside.unlink()
 
 
-def _give_name(aside: Path, path: Path) -> None:
+def _open_unseen(path: Path) -> tuple[int, Path | None]:
+    """Open a new file that has no name and ends with us; where that is not known, a hidden one."""
     try:
-        path.hardlink_to(aside)
+        return os.open(path.parent, os.O_WRONLY | os.O_TMPFILE | os.O_CLOEXEC, FILE_MODE), None
+    except OSError as error:
+        if error.errno not in _NO_UNNAMED:
+            raise
+    aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    return os.open(aside, flags, FILE_MODE), aside
+
+
+def _give_name(descriptor: int, aside: Path | None, path: Path) -> None:
+    try:
+        if aside is None:
+            # Only with a folder's descriptor, which a whole path needs not, are links followed.
+            os.link(f"/proc/self/fd/{descriptor}", path, src_dir_fd=descriptor)
+        else:
+            os.link(aside, path)
     except FileExistsError as error:
         raise BackupExists(path=path) from error
 

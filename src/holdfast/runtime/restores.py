@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from ..errors import TargetInUse
+from ..errors import CancelledLate, TargetInUse
 from ..model.names import LATEST
 from ..model.recovery import RestoreState
 from ..ports import Observer, Source
@@ -25,7 +26,7 @@ from ..verbs.restore import (
 from ..verbs.select import Listed
 from ..verbs.surroundings import Surroundings
 from . import journal
-from .runs import hook, on_error, refuse_unfinished, run
+from .runs import Current, hook, on_error, refuse_unfinished, run
 from .session import Session
 
 
@@ -104,24 +105,40 @@ def execute_restore(session: Session, plan: RestorePlan, observe: Observer) -> R
         before = session.clock.monotonic()
         current.backup, current.vault = manifest.id, plan.listed.vault.name
         hook(session, "before_restore", {"HOLDFAST_BACKUP": manifest.id})
-        names = [source.name for source in plan.targets]
-        target = "" if plan.order.target is None else str(plan.order.target.absolute())
-        vault = plan.listed.vault.name
-        with journal.begin(
-            session.state, current.id, session.stack.name, manifest.id, vault, names, target
-        ) as log:
+        request = _request(session, plan, current.id)
+        with _begun(session, plan, current) as log, _too_late_once_decided(log, manifest.id):
             transaction = Transaction(current.id, log, session.commands, current.lease.check)
-            result = restore(_request(session, plan, current.id), transaction, current.around)
-        seconds = session.clock.monotonic() - before
-        current.figures = {
-            "seconds": round(seconds, 3),
-            "components": list(names),
-            "target": target,
-            "violations": len(result.violations),
-        }
-        _clear_attic(session, current.id, current.around)
-        hook(session, "after_restore", {"HOLDFAST_BACKUP": manifest.id})
+            result = restore(request, transaction, current.around)
+            seconds = session.clock.monotonic() - before
+            current.figures |= {
+                "seconds": round(seconds, 3),
+                "violations": len(result.violations),
+            }
+            _clear_attic(session, current.id, current.around)
+            hook(session, "after_restore", {"HOLDFAST_BACKUP": manifest.id})
     return RestoreReport(current.id, manifest.id, result, seconds, plan.changes)
+
+
+def _begun(
+    session: Session, plan: RestorePlan, current: Current
+) -> AbstractContextManager[journal.Journal]:
+    names = [source.name for source in plan.targets]
+    target = "" if plan.order.target is None else str(plan.order.target.absolute())
+    current.figures = {"components": list(names), "target": target}
+    return journal.begin(
+        session.state, current.id, session.stack.name, current.backup, current.vault, names, target
+    )
+
+
+@contextmanager
+def _too_late_once_decided(log: journal.Journal, backup: str) -> Iterator[None]:
+    """Never call a restore cancelled that is in force."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        if log.state.decided:
+            raise CancelledLate(what=f"{backup} is restored and in force") from error
+        raise
 
 
 def _request(session: Session, plan: RestorePlan, run_id: str) -> RestoreRequest:
@@ -158,12 +175,12 @@ def recover_all(session: Session, observe: Observer) -> dict[str, str]:
         RollbackIncomplete: a component could not be put right.
 
     """
-    unfinished = session.unfinished()
-    if not unfinished:
+    if not session.unfinished():
         return {}
     outcomes = {}
     with run(session, "recover", observe, recovering=True) as current:
-        for one in unfinished:
+        # Asked once more: another process may have put some right while we waited for our turn.
+        for one in session.unfinished():
             if one.problem is not None:
                 raise one.problem
             with journal.reopen(session.state, one.run) as log:

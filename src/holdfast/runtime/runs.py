@@ -8,7 +8,13 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ..errors import Cancelled, HoldfastError, RecoveryNeeded, RestoreRolledBack
+from ..errors import (
+    Cancelled,
+    CancelledLate,
+    HoldfastError,
+    RecoveryNeeded,
+    RestoreRolledBack,
+)
 from ..model.events import Event, Warned
 from ..model.facts import Json
 from ..model.runs import Run, RunState
@@ -48,31 +54,51 @@ def run(
 
     """
     refuse_unfinished(session, recovering=recovering)
+    observe = _undisturbed(observe)
+    current: Current | None = None
     with ExitStack() as stack:
         runs = stack.enter_context(open_catalog(session, observe))
-        pending = runs.begin(verb, session.stack.name, plan=plan)
+        pending, runs = _begin(session, runs, verb, plan, observe)
         try:
             lease = stack.enter_context(
                 session.leases().acquire(session.stack.name, verb, pending.id)
             )
-            if lease.predecessor is not None:
-                runs.bury(lease.predecessor.run)
-            runs.save(replace(pending, state=RunState.IN_PROGRESS))
+            # Once more: a restore may have died while we waited for our turn.
+            refuse_unfinished(session, recovering=recovering)
+            with _warned_of(observe):
+                if lease.predecessor is not None:
+                    runs.bury(lease.predecessor.run)
+                runs.save(replace(pending, state=RunState.IN_PROGRESS))
             record = stack.enter_context(Recorder(runs, pending.id, session.clock))
             around = Surroundings(session.clock, _both(record, observe), _empty_scratch(session))
             current = Current(pending.id, around, lease)
             yield current
         except BaseException as error:
-            _end(session, runs, _ended(session, pending, error), observe)
+            _end(session, runs, _ended(session, pending, current, error), observe)
             raise
-        done = replace(
-            finished(pending, session.clock.now(), current.state),
-            backup=current.backup,
-            vault=current.vault,
-            partial=current.partial,
-            figures=current.figures,
-        )
-        _end(session, runs, done, observe)
+        done = finished(pending, session.clock.now(), current.state)
+        _end(session, runs, _told(done, current), observe)
+
+
+def _begin(
+    session: Session, runs: Catalog | NoCatalog, verb: str, plan: str, observe: Observer
+) -> tuple[Run, Catalog | NoCatalog]:
+    """Record that a run is wanted; a catalog that turns out to be damaged is done without."""
+    try:
+        return runs.begin(verb, session.stack.name, plan=plan), runs
+    except HoldfastError as error:
+        observe(Warned(f"{error}; {error.hint}"))
+    without = NoCatalog(session.clock)
+    return without.begin(verb, session.stack.name, plan=plan), without
+
+
+@contextmanager
+def _warned_of(observe: Observer) -> Iterator[None]:
+    """Make a warning of what fails: the catalog is only a cache, and must not stop a run."""
+    try:
+        yield
+    except HoldfastError as error:
+        observe(Warned(f"{error}; {error.hint}"))
 
 
 def refuse_unfinished(session: Session, *, recovering: bool) -> None:
@@ -97,6 +123,22 @@ def open_catalog(session: Session, observe: Observer) -> Iterator[Catalog | NoCa
             catalog.close()
 
 
+def _undisturbed(observe: Observer) -> Observer:
+    """Return a listener that never raises: an output that nobody reads must not stop a run."""
+    deaf = False
+
+    def tell(event: Event) -> None:
+        nonlocal deaf
+        if deaf:
+            return
+        try:
+            observe(event)
+        except OSError:
+            deaf = True  # whoever prints the result at the end will find out, and say so
+
+    return tell
+
+
 def _both(first: Observer, second: Observer) -> Observer:
     def tell(event: Event) -> None:
         first(event)
@@ -111,15 +153,34 @@ def _empty_scratch(session: Session) -> Path:
     return session.scratch()
 
 
-def _ended(session: Session, pending: Run, error: BaseException) -> Run:
-    now = session.clock.now()
-    if isinstance(error, RestoreRolledBack):
-        return finished(pending, now, RunState.ROLLED_BACK, error)
-    if isinstance(error, Cancelled | KeyboardInterrupt):
-        return finished(pending, now, RunState.CANCELLED)
+def _ended(session: Session, pending: Run, current: Current | None, error: BaseException) -> Run:
     known = error if isinstance(error, HoldfastError) else None
-    done = finished(pending, now, RunState.FAILED, known)
-    return done if known else replace(done, error_code="bug", error_text=type(error).__name__)
+    done = _told(finished(pending, session.clock.now(), _state_of(error), known), current)
+    if known or isinstance(error, KeyboardInterrupt):
+        return done
+    return replace(done, error_code="bug", error_text=type(error).__name__)
+
+
+def _state_of(error: BaseException) -> RunState:
+    """Return the state of a run that an error ended."""
+    if isinstance(error, RestoreRolledBack):
+        return RunState.ROLLED_BACK
+    if isinstance(error, Cancelled | KeyboardInterrupt):
+        return RunState.CANCELLED
+    return RunState.COMPLETED if isinstance(error, CancelledLate) else RunState.FAILED
+
+
+def _told(done: Run, current: Current | None) -> Run:
+    """Return the run with what it learnt."""
+    if current is None:
+        return done
+    return replace(
+        done,
+        backup=current.backup,
+        vault=current.vault,
+        partial=current.partial,
+        figures=current.figures,
+    )
 
 
 def _end(session: Session, runs: Catalog | NoCatalog, done: Run, observe: Observer) -> None:

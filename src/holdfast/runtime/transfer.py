@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..errors import BackupExists, UsageInvalid
+from ..errors import UsageInvalid
 from ..model.artifact import CHUNK, Chunk, Chunks
 from ..model.manifest import Manifest
 from ..ports import Observer
-from .files import FILE_MODE, sync_folder, writing
+from .files import new_file
 from .runs import run
 from .session import Session
 
@@ -73,31 +72,5 @@ def _opened(file: Path) -> Iterator[Callable[[Chunk], object]]:
         yield sys.stdout.buffer.write
         sys.stdout.buffer.flush()
         return
-    with _new_file(file) as write:
+    with new_file(file) as write:
         yield write
-
-
-@contextmanager
-def _new_file(file: Path) -> Iterator[Callable[[Chunk], object]]:
-    """Write beside the file, and give it its name only when it is whole and durable."""
-    if file.exists():
-        raise BackupExists(path=file)
-    aside = file.with_name(f".{file.name}.{os.getpid()}.part")
-    try:
-        with writing(file):
-            descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE)
-            with os.fdopen(descriptor, "wb") as stream:
-                yield stream.write
-                stream.flush()
-                os.fsync(stream.fileno())
-            _name(aside, file)
-    finally:
-        aside.unlink(missing_ok=True)
-
-
-def _name(aside: Path, file: Path) -> None:
-    try:
-        os.link(aside, file)  # unlike a rename, never takes another file's place
-    except FileExistsError as error:
-        raise BackupExists(path=file) from error
-    sync_folder(file.parent)

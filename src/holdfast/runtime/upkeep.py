@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from ..errors import HoldfastError, UsageInvalid
 from ..model.marks import Level, Marks, Proof
 from ..model.retention import Keep
-from ..ports import Observer
+from ..ports import Damaged, Observer, Vault
 from ..verbs.check import Violation, check_integrity, run_checks
 from ..verbs.prune import Pruning, plan_pruning, prune
-from ..verbs.select import Listed
+from ..verbs.select import Listed, list_backups
 from ..verbs.surroundings import Surroundings
 from ..verbs.verify import verify
 from .backups import sweep
@@ -23,26 +23,42 @@ from .session import Session
 class Verified:
     """A backup in a vault, and what reading it showed."""
 
-    listed: Listed
+    backup: str
+    vault: str
     proof: Proof
 
 
 def verify_backups(
     session: Session, wanted: str, vaults: Sequence[str], level: Level, observe: Observer
 ) -> list[Verified]:
-    """Verify a backup in every vault that has it, or with ``all`` every backup of the stack."""
+    """Verify a backup in every vault that has it, or with ``all`` every backup of the stack.
+
+    One whose manifest cannot be trusted could be of any stack: it fails ``all``.
+    """
+    damaged: list[Verified] = []
     if wanted == "all":
-        chosen = [one for listing in session.listings(vaults or None) for one in listing.backups]
+        listings = session.listings(vaults or None)
+        chosen = [one for listing in listings for one in listing.backups]
+        damaged = [_damaged(session, li.vault, d, level) for li in listings for d in li.damaged]
     else:
         chosen = session.find_all(wanted, vaults or None)
     with run(session, "verify", observe) as current:
         current.backup = wanted
-        done = [
-            Verified(listed, verify(listed, level, session.reader, current.around))
+        done = damaged + [
+            Verified(
+                listed.manifest.id,
+                listed.vault.name,
+                verify(listed, level, session.reader, current.around),
+            )
             for listed in chosen
         ]
-        current.figures = {"failed": [v.listed.manifest.id for v in done if not v.proof.passed]}
+        current.figures = {"failed": [one.backup for one in done if not one.proof.passed]}
     return done
+
+
+def _damaged(session: Session, vault: Vault, found: Damaged, level: Level) -> Verified:
+    proof = Proof(level, session.clock.now(), passed=False, problems=(found.reason,))
+    return Verified(found.id, vault.name, proof)
 
 
 def plan_prune(session: Session, plan_name: str | None, vaults: Sequence[str]) -> list[Pruning]:
@@ -75,12 +91,20 @@ def _policy(session: Session, plan_name: str | None) -> tuple[str, Keep, str]:
 def execute_prune(
     session: Session, prunings: Sequence[Pruning], observe: Observer
 ) -> dict[str, list[str]]:
-    """Delete what was decided; returns the ids by vault."""
+    """Delete what was decided, as far as it is still to go; returns the ids by vault.
+
+    What a person agreed to was decided before this run had the stack to itself: since then a newer
+    backup may have failed its verification, and an older one be the last that is good.
+    """
     gone = {}
     with run(session, "prune", observe) as current:
         sweep([pruning.listing.vault for pruning in prunings], current.around)
         for pruning in prunings:
-            gone[pruning.listing.vault.name] = prune(pruning, current.around)
+            vault = pruning.listing.vault
+            again = plan_pruning(
+                list_backups(vault, session.stack.name), pruning.keep, pruning.timezone
+            )
+            gone[vault.name] = prune(again.only(pruning), current.around)
         current.figures = {"deleted": {vault: list(ids) for vault, ids in gone.items()}}
     return gone
 

@@ -8,22 +8,26 @@ sealed before every source has closed cleanly.
 
 from __future__ import annotations
 
+import errno
 import platform
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
+from pathlib import Path
+from types import TracebackType
 
 from .. import __version__
-from ..errors import Cancelled, HoldfastError, NothingBackedUp
+from ..errors import Cancelled, HoldfastError, NoSpace, NothingBackedUp, VaultUnavailable
 from ..model.artifact import Artifact
 from ..model.events import Progress, StepEnded, StepStarted
 from ..model.facts import Facts, Probe
 from ..model.manifest import Component, Manifest, Status, Stored
 from ..ports import Draft, Frozen, Source, Vault
+from ._signals import uninterrupted
 from .guide import restore_guide
 from .surroundings import Surroundings
 from .tee import give
@@ -51,6 +55,7 @@ class BackupResult:
     sealed: Mapping[str, Manifest]  # vault name → manifest
     failures: Mapping[str, HoldfastError] = field(default_factory=dict)  # component → reason
     lost_vaults: Mapping[str, HoldfastError] = field(default_factory=dict)  # vault → reason
+    cancelled: bool = False  # someone wanted to end it while it was being sealed: too late
 
     @property
     def complete(self) -> bool:
@@ -107,8 +112,9 @@ class _Backup:
         for vault in self.request.vaults:
             try:
                 backup_id = vault.backup_id(self.request.stack, self.started)
-                draft = vault.draft(backup_id, self.started, self.request.archive)
-                self.drafts[vault.name] = cleanup.enter_context(draft)
+                drafting = vault.draft(backup_id, self.started, self.request.archive)
+                self.drafts[vault.name] = drafting.__enter__()
+                cleanup.push(partial(self._leave, vault.name, drafting))
                 self.ids[vault.name] = backup_id
             except HoldfastError as error:
                 self._lose(vault.name, error)
@@ -121,6 +127,21 @@ class _Backup:
         self.around.warn(str(error), vault)
         if alone:
             raise error
+
+    def _leave(
+        self,
+        vault: str,
+        drafting: AbstractContextManager[Draft],
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Leave a draft; one that cannot be cleared away is swept later, and hides nothing else."""
+        try:
+            drafting.__exit__(kind, error, trace)
+        except HoldfastError as another:
+            if another is not error:
+                self.around.warn(str(another), vault)
 
     # --- copying ---
 
@@ -138,15 +159,26 @@ class _Backup:
         since = self.clock.monotonic()
         release = everything.enter_context(ExitStack())
         try:
-            workspace = next(iter(self.drafts.values())).workspace / source.name
-            workspace.mkdir(parents=True, mode=0o700)
-            freezing = source.freeze(workspace, evidence=self.request.evidence)
+            freezing = source.freeze(self._workspace(source), evidence=self.request.evidence)
             frozen = release.enter_context(freezing)
         except HoldfastError as error:
             self._fail(source, error)
             return None
         self.observe(StepEnded("freeze", source.name, self.clock.monotonic() - since))
         return _Held(source, frozen, release, since)
+
+    def _workspace(self, source: Source) -> Path:
+        """Make room for what a source cannot stream, in the first vault that is left."""
+        vault = next(name for name in self.drafts if name not in self.lost_vaults)
+        workspace = self.drafts[vault].workspace / source.name
+        try:
+            workspace.mkdir(parents=True, mode=0o700)
+        except OSError as error:
+            if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+                raise NoSpace(path=workspace) from error
+            reason = error.strerror or error
+            raise VaultUnavailable(vault=vault, path=workspace, reason=reason) from error
+        return workspace
 
     def _fail(self, source: Source, error: HoldfastError) -> None:
         record = Component(source.name, source.kind, "failed", error=str(error))
@@ -219,8 +251,10 @@ class _Backup:
         if not errors:
             return
         first = next(iter(errors.values()))
-        if len(errors) == len(takers) and (len(takers) > 1 or not _is_of_vault(first)):
+        if len(takers) == 1 and not _is_of_vault(first):
             raise first
+        if len(takers) > 1 and all(errors.get(vault) is first for vault in takers):
+            raise first  # one and the same: the source's
         for vault, error in errors.items():
             self._lose(vault, error)
 
@@ -234,8 +268,13 @@ class _Backup:
 
     def _discard(self, component: str) -> None:
         for vault, draft in self.drafts.items():
-            draft.discard(component)
             self.stored.pop((vault, component), None)
+            if vault in self.lost_vaults:
+                continue  # the whole draft goes
+            try:
+                draft.discard(component)
+            except HoldfastError as error:
+                self._lose(vault, error)
 
     def _record(self, held: _Held, facts: Facts) -> None:
         frozen = held.frozen
@@ -259,15 +298,18 @@ class _Backup:
     def seal(self) -> BackupResult:
         if len(self.failures) == len(self.request.sources):
             raise self._nothing()
-        sealed = {}
-        for vault in self.request.vaults:
-            if vault.name in self.lost_vaults:
-                continue
-            try:
-                sealed[vault.name] = self._seal(vault)
-            except HoldfastError as error:
-                self._lose(vault.name, error)
-        return BackupResult(sealed, self.failures, self.lost_vaults)
+        sealed: dict[str, Manifest] = {}
+        with uninterrupted() as late:  # in all vaults, or in none
+            for vault in self.request.vaults:
+                if vault.name in self.lost_vaults:
+                    continue
+                try:
+                    sealed[vault.name] = self._seal(vault)
+                except HoldfastError as error:
+                    self._lose(vault.name, error)
+            cancelled = bool(late)
+            late.clear()
+        return BackupResult(sealed, self.failures, self.lost_vaults, cancelled)
 
     def _nothing(self) -> HoldfastError:
         errors = list(self.failures.values())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from zoneinfo import ZoneInfo
 
 from ..model.retention import Candidate, Decision, Keep, choose
@@ -15,6 +15,8 @@ class Pruning:
     """What a policy decides for each backup of a listing, oldest first."""
 
     listing: Listing
+    keep: Keep
+    timezone: str
     decisions: tuple[Decision, ...]
 
     @property
@@ -23,11 +25,18 @@ class Pruning:
         gone = {decision.id for decision in self.decisions if not decision.kept}
         return [listed for listed in self.listing.backups if listed.manifest.id in gone]
 
+    def only(self, agreed: Pruning) -> Pruning:
+        """Return the same, but let go only what an earlier decision let go too."""
+        gone = {decision.id for decision in agreed.decisions if not decision.kept}
+        decisions = (replace(d, kept=d.kept or d.id not in gone) for d in self.decisions)
+        return replace(self, decisions=tuple(decisions))
+
 
 def plan_pruning(listing: Listing, keep: Keep, timezone: str) -> Pruning:
     """Decide, and delete nothing. Backups whose manifest is damaged are never touched."""
     candidates = [_candidate(listed) for listed in listing.backups]
-    return Pruning(listing, tuple(choose(candidates, keep, ZoneInfo(timezone))))
+    decisions = tuple(choose(candidates, keep, ZoneInfo(timezone)))
+    return Pruning(listing, keep, timezone, decisions)
 
 
 def _candidate(listed: Listed) -> Candidate:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from ..errors import HoldfastError, RollbackIncomplete
+from ..errors import HoldfastError, RollbackIncomplete, ServicesDown
 from ..model.recovery import COMPLETED, ROLLED_BACK, Involved, RestoreState
 from ..ports import Journal, ServiceControl, Source, Staged
 from ._signals import uninterrupted
@@ -24,6 +24,7 @@ def recover(
 
     Raises:
         RollbackIncomplete: a component could not be put right; the journal stays open.
+        ServicesDown: everything was put right, but the services could not be started.
 
     """
     services = transaction.services
@@ -36,14 +37,17 @@ def recover(
                 with around.step("settle" if state.decided else "revert", involved.name):
                     staged = source_of(involved.name).reopen(involved.token)
                     _put_right(state, involved, staged, attic, transaction.journal)
-            except HoldfastError as error:
-                problems.append(str(error))
-        if state.stopped:
-            _start(services, around)
+            except Exception as error:  # noqa: BLE001 - told below; the others are put right first
+                problems.append(str(error) or type(error).__name__)
+        down = _start(services) if state.stopped else ""
         if problems:
+            if down:
+                around.warn(down)
             raise RollbackIncomplete(problems="; ".join(problems))
         outcome = COMPLETED if state.decided else ROLLED_BACK
         transaction.journal.end(outcome)
+        if down:
+            raise ServicesDown(reason=down)
         return outcome
 
 
@@ -66,8 +70,10 @@ def _stop(services: ServiceControl, around: Surroundings) -> None:
         around.warn(str(error))  # the data matters more: go on putting it back
 
 
-def _start(services: ServiceControl, around: Surroundings) -> None:
+def _start(services: ServiceControl) -> str:
+    """Start the services; returns what is wrong if they cannot be, for the data comes first."""
     try:
         services.start()
     except HoldfastError as error:
-        around.warn(str(error))  # the data is right again, whatever the services do
+        return str(error)
+    return ""

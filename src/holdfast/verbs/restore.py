@@ -19,6 +19,7 @@ from ..errors import (
     NotVerified,
     RestoreRolledBack,
     RollbackIncomplete,
+    ServicesDown,
     SettleIncomplete,
     TargetInUse,
     UnknownName,
@@ -140,6 +141,7 @@ def restore(
         RestoreRolledBack: it failed after the switch had begun; everything was put back.
         RollbackIncomplete: it failed, and so did putting back; `recover` must finish.
         SettleIncomplete: it is in force, but the replaced content could not be put away.
+        ServicesDown: it is in force, but the services could not be started.
         HoldfastError: it failed before the switch; nothing live was touched.
 
     """
@@ -160,7 +162,7 @@ class _Restore:
         ordered = sorted(request.targets, key=lambda s: (s.role, s.name), reverse=True)
         self.targets: list[Source] = ordered
         self.staged: dict[str, Staged] = {}
-        self.stopped = False
+        self.stopped = False  # whether the services may be down by our doing
         self.switching = False
         self.decided = False
 
@@ -169,16 +171,20 @@ class _Restore:
             self._stage_all()
             facts = self._compare_all()
             violations = self._check_all()
+            self._stop()
             self._switch()
-            self._decide()
+            self._try_out()
+            with uninterrupted() as late:
+                self._decide()
+                kept = self._finish()
+                if late:
+                    late.clear()
+                    self.around.warn("too late to cancel: the restore is in force")
         except BaseException as error:
             if not self.decided:
                 with uninterrupted():
                     self._put_back(error)
-                raise
-            # An interrupt that came with the decision: too late, the restore is finished below.
-        with uninterrupted():
-            kept = self._settle_all()
+            raise
         return RestoreResult(facts, violations, kept)
 
     # --- before the switch ---
@@ -187,8 +193,9 @@ class _Restore:
         for source in self.targets:
             stored = self.request.manifest.of(source.name)
             staged = source.staging(self.tag)
-            self.journal.prepare(source.name, source.kind, staged.token)
-            self.staged[source.name] = staged
+            with uninterrupted():
+                self.journal.prepare(source.name, source.kind, staged.token)
+                self.staged[source.name] = staged
             with self.around.step("stage", source.name, sum(item.content_size for item in stored)):
                 staged.fill([self._artifact(item) for item in stored])
             self.journal.filled(source.name)
@@ -221,10 +228,14 @@ class _Restore:
 
     # --- the switch ---
 
-    def _switch(self) -> None:
+    def _stop(self) -> None:
+        """Stop the services; from here on they are started again on every way out."""
         self.fence()
         self.journal.stopping()
+        self.stopped = True  # already: a command that fails or is cut short may have stopped some
         self.stopped = self.services.stop()
+
+    def _switch(self) -> None:
         for source in self.targets:
             if occupants := source.occupants():
                 users = ", ".join(occupants)
@@ -236,15 +247,31 @@ class _Restore:
                 self.journal.activate(source.name)
                 self.staged[source.name].activate()
                 self.journal.activated(source.name)
-        if self.stopped:
+
+    def _try_out(self) -> None:
+        """Let the services judge the new content, where it can be asked how they are.
+
+        Otherwise they start only after the decision: what they would write before it is lost if the
+        process dies before it.
+        """
+        if self.stopped and self.services.watched:
             self.services.start()
             self.services.check()
 
     def _decide(self) -> None:
         self.fence()
-        with uninterrupted():
-            self.journal.settle()
-            self.decided = True
+        self.journal.settle()
+        self.decided = True
+
+    def _finish(self) -> dict[str, str]:
+        """Start the services and put the replaced content away: nothing stops this any more."""
+        down = ""
+        if self.stopped and not self.services.watched and (down := self._start_again()):
+            self.around.warn(down)
+        kept = self._settle_all()
+        if down:
+            raise ServicesDown(reason=down)
+        return kept
 
     def _settle_all(self) -> dict[str, str]:
         kept = {}
@@ -255,8 +282,8 @@ class _Restore:
                 with self.around.step("settle", source.name):
                     place = self.staged[source.name].settle(attic)
                 self.journal.settled(source.name)
-            except HoldfastError as error:
-                problems.append(str(error))
+            except Exception as error:  # noqa: BLE001 - told below, when the others are settled
+                problems.append(str(error) or type(error).__name__)
                 continue
             if place is not None:
                 kept[source.name] = place
@@ -276,8 +303,8 @@ class _Restore:
             for name in reversed(list(self.staged))
             if (problem := self._revert(name, self.staged[name]))
         ]
-        if self.stopped:
-            self._start_again()
+        if self.stopped and (down := self._start_again()):
+            self.around.warn(down)  # the data is back; the reason of it all comes first
         if problems:
             raise RollbackIncomplete(problems="; ".join(problems)) from error
         self._note_down(partial(self.journal.end, "rolled_back"))
@@ -292,19 +319,21 @@ class _Restore:
         except HoldfastError as error:
             self.around.warn(str(error))  # the data matters more: go on putting it back
 
-    def _start_again(self) -> None:
+    def _start_again(self) -> str:
+        """Start the services; returns what is wrong if they cannot be, for the data comes first."""
         try:
             self.services.start()
         except HoldfastError as error:
-            self.around.warn(str(error))  # the data is back; the reason of it all comes first
+            return str(error)
+        return ""
 
     def _revert(self, component: str, staged: Staged) -> str:
         """Put one component back; returns what is wrong if it cannot be, and lets the others go."""
         try:
             with self.around.step("revert", component):
                 staged.revert()
-        except HoldfastError as error:
-            return str(error)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the others must be put back
+            return str(error) or type(error).__name__
         self._note_down(partial(self.journal.reverted, component))
         return ""
 
