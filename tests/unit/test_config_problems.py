@@ -464,9 +464,18 @@ def test_all_problems_are_found_at_once_in_the_order_of_the_lines() -> None:
     assert [place for place, _problem, _advice in problems(text)] == ["holdfast.yaml:8 plans.n.a"]
     text = text.replace("plans: {n: {a: 1}}", "")
     assert [place for place, _problem, _advice in problems(text)] == [
-        "holdfast.yaml:4 components.projects",
         "holdfast.yaml:6 components.projects.pth",
         "holdfast.yaml:7 components.other.source",
+    ]
+
+
+def test_a_mistyped_key_is_not_reported_as_missing_too() -> None:
+    [found] = problems(COMPONENT + "    source: sqlite\n    pth: x\n")
+    assert found[0] == "holdfast.yaml:6 components.projects.pth"
+    places = [p[0] for p in problems(COMPONENT + "    source: sqlite\n    zzz: x\n")]
+    assert places == [
+        "holdfast.yaml:4 components.projects",
+        "holdfast.yaml:6 components.projects.zzz",
     ]
 
 

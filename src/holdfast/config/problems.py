@@ -59,14 +59,20 @@ def from_validation(
     common: Iterable[str] = (),
 ) -> Iterator[Located]:
     """Translate what pydantic found below ``base``; ``common`` keys are known there as well."""
-    for item in error.errors(include_url=False, include_input=False):
+    found = error.errors(include_url=False, include_input=False)
+    mistyped: set[KeyPath] = set()
+    for item in found:
         loc = tuple(item["loc"])
         if item["type"] == "extra_forbidden":
             known = [*_known(model, loc[:-1]), *(common if len(loc) == 1 else ())]
+            mistyped |= {(*loc[:-1], near) for near in get_close_matches(str(loc[-1]), known, n=1)}
             yield _unknown_key(document, (*base, *loc), known)
-        elif item["type"] == "missing":
-            yield _missing_key(document, (*base, *loc))
-        else:
+    for item in found:
+        loc = tuple(item["loc"])
+        if item["type"] == "missing":
+            if loc not in mistyped:  # said already, and better, by the key that is not known
+                yield _missing_key(document, (*base, *loc))
+        elif item["type"] != "extra_forbidden":
             yield _wrong_value(document, (*base, *loc), dict(item))
 
 
