@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from itertools import pairwise
@@ -34,10 +34,10 @@ def name_of(path: str) -> str:
     return name
 
 
-def overlapping(places: Places) -> tuple[str, str] | None:
-    """Return two names of which one is the other, or lies in it, or whose paths do."""
-    for compared in (list(places), [os.path.normpath(path) for path in places.values()]):
-        ordered = sorted((tuple(text.split("/")), text) for text in compared)
+def overlapping(names: Iterable[str], paths: Iterable[Path]) -> tuple[str, str] | None:
+    """Return two names, or else two paths, of which one is the other or lies in it."""
+    for compared in (names, map(os.path.normpath, paths)):
+        ordered = sorted((text.split("/"), text) for text in compared)
         for (parts, one), (others, other) in pairwise(ordered):
             if others[: len(parts)] == parts:
                 return one, other

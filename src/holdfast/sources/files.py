@@ -57,9 +57,10 @@ class FilesOptions(Options):
             raise ValueError("give either `path` or `paths`")
         excluder(options.exclude)
         written = data.get("paths", ()) if isinstance(data, Mapping) else options.paths
-        options._names = tuple(name_of(str(path)) for path in written)  # noqa: SLF001
-        if pair := overlapping(options.places):
+        names = tuple(name_of(str(path)) for path in written)
+        if pair := overlapping(names, options.paths):
             raise ValueError(f"`paths` overlap: {pair[0]} and {pair[1]}")
+        options._names = names  # noqa: SLF001 - it is this very class
         return options
 
     @property
