@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from ..i18n import _
 from ..model.options import Options
-from .document import KeyPath
+from .nodes import KeyPath
 from .problems import nearest
 from .schema import FilePart
 

@@ -15,9 +15,10 @@ from ..model.options import Options
 from ..model.stack import ComponentSpec, Stack, VaultSpec
 from . import build
 from .crosscheck import contradictions
-from .document import Document, KeyPath, invalid, plain
+from .document import Document, invalid, plain
 from .interpolate import Interpolation
 from .kinds import PLANNED_KEYS, PLANNED_SOURCES, PLANNED_VAULTS, Kinds, OptionsOf
+from .nodes import KeyPath
 from .problems import from_validation, nearest
 from .schema import ComponentPart, FilePart, VaultPart
 

@@ -16,10 +16,11 @@ from ..i18n import _
 from ..model.facts import Discovery
 from .discover import Proposal, document, paths_of, propose, safe_stack_name
 from .discover import render as describe
-from .document import parse, resolve
+from .document import parse
 from .examine import examine
 from .kinds import Kinds
 from .load import FILE_NAME
+from .nodes import resolve
 from .template import EXAMPLE_COMPONENTS, FILE, FOUND_COMPONENTS
 from .values import check_timezone
 

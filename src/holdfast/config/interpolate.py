@@ -15,7 +15,8 @@ from typing import Any
 
 from ..errors import ConfigInvalid, SecretMissing
 from ..i18n import _
-from .document import Document, KeyPath, invalid
+from .document import Document, invalid
+from .nodes import KeyPath
 
 LARGEST_SECRET = 1 << 16  # bytes
 

@@ -10,8 +10,9 @@ from pydantic import BaseModel, ValidationError
 
 from ..errors import ConfigInvalid
 from ..i18n import N_, _
-from .document import Document, KeyPath, Node, invalid
+from .document import Document, invalid
 from .interpolate import references
+from .nodes import KeyPath, Node
 
 _MUST_BE: Mapping[str, str] = {
     "string_type": N_("must be text"),

@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from .document import Document, KeyPath, Node, dotted, plain
+from .document import Document, dotted, plain
 from .examine import STORES, Examined
 from .interpolate import references
 from .load import VARIABLE, Found
+from .nodes import KeyPath, Node
 
 MASK = "***"
 
