@@ -17,14 +17,16 @@ import os
 import pickle
 import random
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -252,6 +254,100 @@ def content_of(path: Path) -> World:
         with out.open("rb") as file:
             world: World = pickle.load(file)  # noqa: S301 - our own program wrote it
     return world
+
+
+class Writer:
+    """A process that carries out a plan until it is ended, and its log."""
+
+    def __init__(self, folder: Path, **job: Any) -> None:
+        self.seed: int = job["seed"]
+        self.log = folder / "operations.log"
+        self._process = subprocess.Popen(command("write", log=self.log, **job))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    def events(self) -> dict[int, dict[str, float]]:
+        """Return when each operation began, and ended if it did."""
+        found: dict[int, dict[str, float]] = {}
+        lines = self.log.read_text().splitlines(keepends=True) if self.log.exists() else []
+        for line in lines:
+            if line.endswith("\n"):
+                number, event, instant = line.split()
+                found.setdefault(int(number), {})[event] = float(instant)
+        return found
+
+    def wait_for(self, more: int, *, seconds: float = 60) -> None:
+        """Wait until that many more operations were answered."""
+        goal = self.answered() + more
+        deadline = time.monotonic() + seconds
+        while self.answered() < goal:
+            if not self.alive() or time.monotonic() > deadline:
+                raise AssertionError("the writer stopped")
+            time.sleep(0.02)
+
+    def answered(self) -> int:
+        return sum("ended" in times for times in self.events().values())
+
+    def waits(self) -> list[float]:
+        """Return how long each operation took, in seconds."""
+        return [t["ended"] - t["began"] for t in self.events().values() if "ended" in t]
+
+    def prefix(self, found: World, began: float, ended: float) -> int | None:
+        """Return after how many operations the store was exactly as found.
+
+        Only a state counts that there may have been between two instants; None: none was.
+        """
+        events = self.events().values()
+        fewest = sum(times.get("ended", ended) < began for times in events)
+        most = sum(times["began"] <= ended for times in events)
+        world: World = {name: {} for name in COLLECTIONS}
+        for number, operation in enumerate(Plan(self.seed).operations()):
+            if number >= fewest and not differences(world, found):
+                return number
+            if number >= most:
+                return None
+            applied(world, operation)
+        raise AssertionError("a plan never ends")
+
+
+@contextmanager
+def served(path: Path) -> Iterator[int]:
+    """Run ``chroma run`` on a folder, and give its port."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+    program = str(Path(sys.executable).with_name("chroma"))
+    server = subprocess.Popen(
+        [program, "run", "--path", str(path), "--host", "127.0.0.1", "--port", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "ANONYMIZED_TELEMETRY": "False"},
+    )
+    try:
+        _wait_for_port(server, port)
+        yield port
+    finally:
+        server.terminate()
+        server.wait(20)
+
+
+def _wait_for_port(server: subprocess.Popen[bytes], port: int) -> None:
+    for _ in range(600):
+        with suppress(OSError):
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return
+        if server.poll() is not None:
+            break
+        time.sleep(0.05)
+    raise AssertionError("chroma run did not start")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -58,7 +59,6 @@ class Copied:
 
     instant: datetime
     held: tuple[float, ...]  # seconds that writers were held, for each attempt
-    lock: str
     problems: tuple[Problem, ...] = ()
 
     @property
@@ -96,7 +96,7 @@ class Fence:
                     raise
                 answer = self._answered(ask("raw"))
                 fault = Problem("", damage.fields["reason"])
-                return Copied(_instant(answer), (0.0,), "none", (fault,))
+                return Copied(_instant(answer), (0.0,), (fault,))
 
     def _until_right(
         self, ask: Ask, check: Callable[[], list[Problem]], *, evidence: bool
@@ -108,10 +108,10 @@ class Fence:
             held.append(float(answer["held"]))
             problems = check() if answer["quiet"] else [Problem("", "its files kept changing")]
             if not problems:
-                return Copied(_instant(answer), tuple(held), answer["lock"])
+                return Copied(_instant(answer), tuple(held))
             if watch.damage(problems, answer):
                 if evidence:
-                    return Copied(_instant(answer), tuple(held), answer["lock"], tuple(problems))
+                    return Copied(_instant(answer), tuple(held), tuple(problems))
                 raise SourceCorrupt(
                     component=self.component, path=self.root, reason=problems[0].text
                 )
@@ -216,9 +216,8 @@ def _holder(job: dict[str, object]) -> Iterator[Ask]:
 def _asked(child: subprocess.Popen[str], command: str) -> dict[str, Any] | None:
     assert child.stdin is not None  # noqa: S101 - both are pipes, made above
     assert child.stdout is not None  # noqa: S101
-    try:
-        child.stdin.write(command + "\n")
-        child.stdin.flush()
+    try:  # past the buffer: what could not be sent must not be tried again on closing
+        os.write(child.stdin.fileno(), f"{command}\n".encode())
     except BrokenPipeError:
         return None
     line = child.stdout.readline()

@@ -81,7 +81,7 @@ class Holder:
         connection = self._connect()
         try:
             self._ahead(database, connection)
-            with self._held(connection) as lock:
+            with self._held(connection):
                 began, instant = time.monotonic(), time.time()
                 segments = _segments(connection)
                 quiet = self._until_quiet(segments)
@@ -95,7 +95,6 @@ class Holder:
         return {
             "instant": instant,
             "held": held,
-            "lock": lock,
             "quiet": quiet,
             "stamps": self._had(segments),
         }
@@ -119,13 +118,19 @@ class Holder:
         )
 
     @contextlib.contextmanager
-    def _held(self, connection: sqlite3.Connection) -> Iterator[str]:
-        lock = _lock(connection)
+    def _held(self, connection: sqlite3.Connection) -> Iterator[None]:
+        """Keep every other program from committing.
+
+        SQLite takes a reader's lock where the database may only be read. That will do, once it is
+        certain that it was taken: nobody commits beside a reader.
+        """
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         timer = threading.Timer(self.pause_seconds, os._exit, [TOO_LONG])
         timer.daemon = True
         timer.start()
         try:
-            yield lock
+            yield
         finally:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
@@ -254,22 +259,6 @@ class Holder:
 
     def _had(self, segments: list[str]) -> Stamps:
         return {name: stamp for name, stamp in self.have.items() if name.split("/")[0] in segments}
-
-
-def _lock(connection: sqlite3.Connection) -> str:
-    """Keep every other program from committing, and say by which lock.
-
-    Where the folder may only be read, a reader's lock does it: nobody commits beside a reader.
-    """
-    try:
-        connection.execute("BEGIN IMMEDIATE")
-    except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_READONLY:
-            raise
-        connection.execute("BEGIN")
-        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        return "read"
-    return "write"
 
 
 def _segments(connection: sqlite3.Connection) -> list[str]:

@@ -5,11 +5,14 @@ numbers, strings and dictionaries of them, and refuses every other. It keeps not
 instruction at hand, so that a map of millions of ids costs no memory.
 
 The file is a dictionary: ``total_elements_added``, ``id_to_label`` and its reverse ``label_to_id``,
-and some values that are not needed here.
+and some values that are not needed here. Until an index grows again it may still be the file of a
+Chroma before 1.0, an object of Python's with the same values; that one is read whole, if it is
+small enough, by an unpickler that knows no other name.
 """
 
 from __future__ import annotations
 
+import pickle
 import struct
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -17,6 +20,8 @@ from typing import BinaryIO
 
 BLOCK = 1 << 20
 LONGEST = 1 << 24  # bytes of one string; Chroma's ids are far shorter
+LARGEST_OLD = 16 << 20  # bytes of an old file: some 230,000 ids, and 110 MB of memory
+OLD = ("chromadb.segment.impl.vector.local_persistent_hnsw", "PersistentData")
 
 Value = int | str | bool | float | None
 Item = tuple[str, Value, Value]
@@ -34,10 +39,6 @@ _NUMBERS = {
 }
 _STRINGS = {0x58: struct.Struct("<I"), 0x8C: struct.Struct("<B"), 0x8D: struct.Struct("<Q")}
 _LONG = 0x8A
-_RECALL = {0x68, 0x6A, 0x67}  # using a remembered value
-_CALLS = {0x63, 0x93, 0x52, 0x62, 0x81, 0x92, 0x69, 0x6F, 0x82, 0x83, 0x84, 0x50, 0x51}
-
-FOREIGN = "it was written by a Chroma before 1.0, and not since"
 
 _WORD = struct.Struct("<I")
 _INTEGER = struct.Struct("<i")
@@ -47,25 +48,69 @@ class PickleRefused(ValueError):
     """The file is damaged, or is not what Chroma writes."""
 
 
-class PickleForeign(PickleRefused):
-    """The file is a pickle, but was written by Python: by a Chroma before 1.0."""
-
-
 def read_index_metadata(path: Path) -> Iterator[Item]:
     """Give ``("", key, value)`` for plain values and ``(dictionary, key, value)`` for the others.
 
     Raises:
-        PickleForeign: it was written by a Chroma before 1.0.
         PickleRefused: it is cut off, damaged, or contains anything but plain values.
 
     """
     with path.open("rb") as file:
         reader = _Reader(file)
         try:
-            yield from reader.items()
+            if reader.protocol() > _PROTOCOL:
+                file.seek(0)
+                yield from _items_of_old(file)
+            else:
+                yield from reader.items()
         except (struct.error, IndexError, UnicodeDecodeError) as error:
             problem = f"it is cut off or damaged near byte {reader.position}"
             raise PickleRefused(problem) from error
+
+
+def _items_of_old(file: BinaryIO) -> Iterator[Item]:
+    size = file.seek(0, 2)
+    if size > LARGEST_OLD:
+        problem = (
+            f"it was written by a Chroma before 1.0 and has {size} bytes, too many to be read;"
+            " Chroma rewrites it when as many vectors were added as its sync_threshold says"
+        )
+        raise PickleRefused(problem)
+    file.seek(0)
+    try:
+        found = _OldUnpickler(file).load()
+    except (
+        pickle.UnpicklingError,
+        EOFError,
+        ValueError,
+        TypeError,
+        LookupError,
+        AttributeError,
+    ) as e:
+        problem = f"it is no index of Chroma's: {e}"
+        raise PickleRefused(problem) from e
+    content = vars(found) if isinstance(found, _Old) else found
+    if not isinstance(content, dict):
+        raise PickleRefused("it is no index of Chroma's")
+    for name, value in content.items():
+        if isinstance(value, dict):
+            yield from ((name, key, each) for key, each in value.items())
+        else:
+            yield "", name, value
+
+
+class _Old:
+    """Stands for the object of Chroma's that held the maps; it can do nothing."""
+
+
+class _OldUnpickler(pickle.Unpickler):
+    """Knows one name, and gives a class for it that does nothing."""
+
+    def find_class(self, module_name: str, global_name: str) -> type[_Old]:
+        if (module_name, global_name) != OLD:
+            problem = f"it names {module_name}.{global_name}"
+            raise pickle.UnpicklingError(problem)
+        return _Old
 
 
 class _Reader:
@@ -81,12 +126,14 @@ class _Reader:
     def position(self) -> int:
         return self._before + self._at
 
-    def items(self) -> Iterator[Item]:
-        """Walk the outer dictionary."""
+    def protocol(self) -> int:
+        """Read how it begins, and return the version of the format."""
         if self._code() != _PROTO:
             raise PickleRefused("it does not begin like a pickle")
-        if self._take(1)[0] > _PROTOCOL:
-            raise PickleForeign(FOREIGN)
+        return self._take(1)[0]
+
+    def items(self) -> Iterator[Item]:
+        """Walk the outer dictionary."""
         self._expect(_DICTIONARY)
         if self._code() == _MARK:
             code = self._code()
@@ -173,8 +220,6 @@ class _Reader:
             raise self._refused(code)
 
     def _refused(self, code: int) -> PickleRefused:
-        if code in _CALLS or code in _RECALL:
-            return PickleForeign(FOREIGN)
         return PickleRefused(
             f"byte {self.position - 1} holds {code:#04x}, which Chroma never writes"
         )
