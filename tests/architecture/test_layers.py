@@ -56,7 +56,11 @@ def imports(path: Path, root: Path) -> Iterator[list[str]]:
         for parts in targets:
             if parts[0] == PACKAGE:
                 below = parts[1:]
-                if below and not (root / below[0]).is_dir() and not (root / f"{below[0]}.py").exists():
+                if (
+                    below
+                    and not (root / below[0]).is_dir()
+                    and not (root / f"{below[0]}.py").exists()
+                ):
                     below = ["__init__"]  # a name of the package itself, such as its version
                 yield below or ["__init__"]
 

@@ -162,7 +162,10 @@ def test_a_crash_anywhere_in_putting_back_is_finished_by_putting_back(
 
 @pytest.mark.parametrize("keep", [False, True])
 def test_a_crash_anywhere_in_settling_is_finished_by_settling(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory, keep: bool
+    stage: Stage,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path_factory: pytest.TempPathFactory,
+    keep: bool,
 ) -> None:
     attic = tmp_path_factory.mktemp("attic") / "kept"
     at = 0
