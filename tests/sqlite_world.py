@@ -213,6 +213,20 @@ def lock(path: str) -> None:
     ready()
 
 
+def hammer(path: str) -> None:
+    """Commit as fast as it goes."""
+    connection = sqlite3.connect(path, isolation_level=None, timeout=30)
+    connection.execute("PRAGMA synchronous = OFF")
+    connection.execute("CREATE TABLE ticks (id INTEGER PRIMARY KEY)")
+    for _ in range(100):
+        connection.execute("INSERT INTO ticks DEFAULT VALUES")
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+    while not ended():
+        for _ in range(100):
+            connection.execute("INSERT INTO ticks DEFAULT VALUES")
+
+
 def attend(path: str) -> None:
     """Have the database open, with something in its log if it has one."""
     connection = sqlite3.connect(path, isolation_level=None)
@@ -240,5 +254,6 @@ if __name__ == "__main__":
         "hang": hang,
         "lock": lock,
         "attend": attend,
+        "hammer": hammer,
     }
     programs[sys.argv[1]](**json.loads(sys.argv[2]))

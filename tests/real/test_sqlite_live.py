@@ -91,6 +91,17 @@ def test_a_writer_that_never_pauses_is_copied_too(tmp_path: Path) -> None:
     several_trials(tmp_path, 3, 1000, mode="wal", pause=0)
 
 
+def test_the_counts_are_those_of_the_copy_however_fast_commits_come(tmp_path: Path) -> None:
+    path = tmp_path / "bank.db"
+    create(path, "wal")
+    with running("hammer", path=str(path)):
+        for number in range(40):
+            copy, facts = freeze_to(source_of(path), tmp_path / f"trial-{number}")
+            with closing(sqlite3.connect(f"file:{copy}?immutable=1", uri=True)) as connection:
+                ticks = connection.execute("SELECT count(*) FROM ticks").fetchone()[0]
+            assert facts.counts["rows/ticks"] == ticks > number
+
+
 def test_a_large_log_is_left_to_sqlite_to_copy(tmp_path: Path) -> None:
     path = tmp_path / "bank.db"
     create(path, "wal", 3000)
@@ -126,14 +137,14 @@ def test_the_live_files_stay_as_they_are(tmp_path: Path, mode: str, *, attended:
     path = folder / "bank.db"
     create(path, mode)
     if not attended:
-        _freeze_and_compare(path, tmp_path)
+        _freeze_and_compare(path, tmp_path, in_use=False)
         return
     with running("attend", path=str(path)):
-        _freeze_and_compare(path, tmp_path)
+        _freeze_and_compare(path, tmp_path, in_use=True)
 
 
-def _freeze_and_compare(path: Path, tmp_path: Path) -> None:
-    before = picture(path.parent)
+def _freeze_and_compare(path: Path, tmp_path: Path, *, in_use: bool) -> None:
+    before = picture(path.parent, in_use=in_use)
     source = source_of(path)
     copy, _facts = freeze_to(source, tmp_path / "trial")
     source.facts()
@@ -142,20 +153,21 @@ def _freeze_and_compare(path: Path, tmp_path: Path) -> None:
     with source.query("SELECT count(*) FROM pages") as rows:
         assert list(rows) == [(500,)]
     list(source.discover(path.parent))
-    assert picture(path.parent) == before
+    assert picture(path.parent, in_use=in_use) == before
     assert commits_in(copy) == 0
 
 
-def picture(folder: Path) -> dict[str, tuple[str, int]]:
-    """Describe every file of a folder; an index is shared memory, whose readers leave marks."""
+def picture(folder: Path, *, in_use: bool = False) -> dict[str, tuple[str, int]]:
+    """Describe every file of a folder; an index in use is shared memory, where readers sign in."""
     return {
-        path.name: (
-            "" if path.name.endswith("-shm") else hashlib.sha256(path.read_bytes()).hexdigest(),
-            0 if path.name.endswith("-shm") else path.stat().st_mtime_ns,
-        )
+        path.name: ("in use", 0) if in_use and path.name.endswith("-shm") else _describe(path)
         for path in folder.iterdir()
         if path.is_file()
     }
+
+
+def _describe(path: Path) -> tuple[str, int]:
+    return hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_mtime_ns
 
 
 def test_frames_that_an_attending_program_keeps_in_its_log_are_copied(tmp_path: Path) -> None:
@@ -205,10 +217,10 @@ def test_an_open_database_names_its_occupants_and_is_not_switched(tmp_path: Path
         staged.fill(frozen.artifacts)
     with running("attend", path=str(path)) as process:
         assert any(f"pid {process.pid}" in user for user in source.occupants())
-        before = picture(tmp_path)
+        before = picture(tmp_path, in_use=True)
         with pytest.raises(TargetInUse):
             staged.activate()
-        assert picture(tmp_path) == before
+        assert picture(tmp_path, in_use=True) == before
     staged.activate()
     staged.settle(None)
 
