@@ -29,8 +29,9 @@ from .proof import Judgement, during, judge_rows, judge_vectors, read_log
 from .questions import QUESTIONS
 from .screen import Screen
 
-BASE = 150  # documents before the first backup
+BASE = 100  # documents before the first backup
 WRITING_SECONDS = 1.0  # that the writer has to itself before and after it
+CHECKS = 2  # in holdfast.yaml
 REFERENCES_BROKEN = 21  # restored, and checks found something
 
 Report = Mapping[str, Any]
@@ -73,7 +74,7 @@ class Story:
         writes = read_log(self._application.log)
         vectors = sum(write.vectors for write in writes)
         self._screen.say(
-            f"{BASE} texts found on this machine, {vectors} passages with a vector each",
+            f"{BASE} texts found on this machine, {vectors:,} passages with a vector each",
             time.monotonic() - begun,
         )
         self._screen.say("from now on a writer goes on adding texts and asking questions")
@@ -98,7 +99,13 @@ class Story:
             holds=len(meanwhile) > 1,
             otherwise="it stood still",
         )
-        self._succeeds("verify", "latest", "--level", "native")
+        verified = self._succeeds("verify", "latest", "--level", "native")
+        proofs = verified.document.get("verified", [])
+        self._screen.claim(
+            "every byte was read back, and every store of the copy opened and counted",
+            holds=bool(proofs) and all(proof["passed"] for proof in proofs),
+            otherwise=str(proofs),
+        )
         return outcome
 
     def _judge(self, backup: Outcome, *, went_on: bool) -> None:
@@ -167,7 +174,7 @@ class Story:
         outcome = self._succeeds("backup")
         ours, theirs = reference["counts"], _counts(outcome)
         self._screen.claim(
-            "its manifest counts what the application counts: " + _listed(ours),
+            "the manifest agrees: " + _listed(ours),
             holds=ours == theirs,
             otherwise=_listed(theirs),
         )
@@ -195,7 +202,7 @@ class Story:
     # --- and back ---
 
     def _kill_a_restore(self, reference: Report, broken: Report) -> None:
-        self._screen.chapter("5 Restored, but the power fails in the middle of it")
+        self._screen.chapter("5 Restored, and killed in the middle of it")
         killed = self._holdfast.run("restore", "latest", "--yes", kill_at=_switching)
         self._screen.claim(
             "it was killed while it switched the stores",
@@ -235,7 +242,12 @@ class Story:
             holds=_same(now, reference),
             otherwise="different: " + _differences(now, reference),
         )
-        self._succeeds("check")
+        checked = self._succeeds("check").document
+        self._screen.claim(
+            f"{len(checked.get('integrity', []))} stores are sound, and their references whole",
+            holds=checked.get("passed", False) and checked.get("checks") == CHECKS,
+            otherwise=str(checked.get("problems", "nothing was checked")),
+        )
 
     # --- helpers ---
 
