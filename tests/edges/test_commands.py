@@ -354,3 +354,23 @@ def test_completion_scripts_are_printed(brain: Brain) -> None:
         check=False,
     )
     assert done.stdout.split() == ["restore"]
+
+
+def test_quiet_says_only_what_is_wrong(brain: Brain) -> None:
+    """For cron: mail comes when there is something to do."""
+    for command in (["backup"], ["verify"], ["restore", "--yes"], ["prune", "--yes"], ["check"]):
+        done = brain.ok("-q", *command)
+        assert (done.out, done.err) == ("", "")
+        done = brain.ok(*command, "-q")
+        assert (done.out, done.err) == ("", "")
+    shutil.rmtree(brain.uploads)
+    partial = brain.run("backup", "-q")
+    assert partial.status == 3
+    assert "does not exist" in partial.out
+
+
+def test_verbose_names_each_step(brain: Brain) -> None:
+    brain.ok("backup")
+    said = brain.ok("restore", "--yes", "-v").err
+    for step in ("staging projects", "comparing projects", "switching", "settling projects"):
+        assert step in said

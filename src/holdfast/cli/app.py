@@ -35,6 +35,7 @@ from . import (
 )
 from .common import ConfigOption, Settings
 
+LOUDNESS = frozenset({"-q", "--quiet", "-v", "-vv", "--verbose"})
 COMPLETION = "_HOLDFAST_COMPLETE"  # the variable by which a shell asks for completions
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -109,11 +110,17 @@ def run(arguments: Sequence[str]) -> int:
         completion_init()
     try:
         command = typer.main.get_command(app)
-        returned = command.main(list(arguments), prog_name="holdfast", standalone_mode=False)
+        returned = command.main(hoisted(arguments), prog_name="holdfast", standalone_mode=False)
         sys.stdout.flush()  # while a reader that went away can still be noticed
     except BaseException as error:  # noqa: BLE001 - the border: every failure gets its words here
         return _say_failure(error, as_json="--json" in arguments)
     return returned if isinstance(returned, int) else OK
+
+
+def hoisted(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments with ``-q`` and ``-v`` in front, where every command hears them."""
+    loudness = [word for word in arguments if word in LOUDNESS]
+    return loudness + [word for word in arguments if word not in LOUDNESS]
 
 
 def _say_failure(error: BaseException, *, as_json: bool) -> int:

@@ -18,6 +18,7 @@ from .common import (
     VaultOption,
     observer,
     open_session,
+    quiet,
 )
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def backup(
     report = backups.backup(session, order, observer(context, as_json=as_json, progress=progress))
     if as_json:
         documents.show(documents.backup_report(report))
-    else:
+    elif _status(report) != OK or not quiet(context):
         _show(report)
     raise typer.Exit(_status(report))
 

@@ -7,7 +7,7 @@ import typer
 from ..errors import OK, VERIFICATION_FAILED
 from ..i18n import _
 from . import documents, text
-from .common import ComponentOption, ConfigOption, JsonOption, observer, open_session
+from .common import ComponentOption, ConfigOption, JsonOption, observer, open_session, quiet
 
 
 def register(app: typer.Typer) -> None:
@@ -33,7 +33,7 @@ def check(
     else:
         for problem in report.problems:
             text.say(problem)
-        if not report.problems:
+        if not (report.problems or quiet(context)):
             said = _("{components} components are sound, and {checks} checks hold")
             text.say(said.format(components=len(report.integrity), checks=report.checks))
     raise typer.Exit(VERIFICATION_FAILED if report.problems else OK)

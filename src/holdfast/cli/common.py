@@ -54,6 +54,11 @@ def settings(context: typer.Context) -> Settings:
     return found if isinstance(found, Settings) else Settings()
 
 
+def quiet(context: typer.Context) -> bool:
+    """Tell whether only what went wrong is to be shown."""
+    return settings(context).quiet
+
+
 def open_session(context: typer.Context, config: Path | None) -> Session:
     """Load the configuration that the command line, the environment or the folder names."""
     from ..runtime.session import open_session as opened

@@ -8,7 +8,7 @@ import typer
 
 from ..i18n import _
 from . import documents, text
-from .common import ConfigOption, JsonOption, VaultOption, observer, open_session
+from .common import ConfigOption, JsonOption, VaultOption, observer, open_session, quiet
 
 if TYPE_CHECKING:
     from ..verbs.select import Listed
@@ -66,7 +66,7 @@ def _set(
     if as_json:
         documents.show({"backups": [documents.backup_row(listed) for listed in changed]})
         return
-    for listed in changed:
+    for listed in [] if quiet(context) else changed:
         pinned = listed.marks.pinned
         state = _("not pinned") if pinned is None else _("pinned: {why}").format(why=pinned)
         text.say(f"{listed.manifest.id} ({listed.vault.name}): {state}")

@@ -18,6 +18,7 @@ from .common import (
     confirmed,
     observer,
     open_session,
+    quiet,
 )
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def prune(
     session = open_session(context, config)
     prunings = plan_prune(session, plan, vault or ())
     doomed = sum(len(pruning.doomed) for pruning in prunings)
-    if not as_json:
+    if not (as_json or quiet(context)):
         _show(prunings)
     gone: dict[str, list[str]] = {}
     if not dry_run:
@@ -61,7 +62,7 @@ def prune(
         documents.show({"dry_run": dry_run, "decisions": _decisions(prunings), "deleted": gone})
     elif dry_run:
         text.say(_("{count} would be deleted; nothing was done").format(count=doomed))
-    else:
+    elif not quiet(context):
         text.say(_("{count} deleted").format(count=sum(len(ids) for ids in gone.values())))
 
 

@@ -23,6 +23,7 @@ from .common import (
     confirmed,
     observer,
     open_session,
+    quiet,
 )
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def restore(
         _show_plan(plan, as_json=as_json)
         return
     restores.refuse_occupied(session, plan)
-    if not as_json:
+    if not (as_json or quiet(context)):
         _show_plan(plan, as_json=False)
     if plan.replaces and not confirmed(
         _("This replaces what is there now."), yes=yes, word=session.stack.name
@@ -86,7 +87,7 @@ def restore(
     report = restores.execute_restore(session, plan, heard)
     if as_json:
         documents.show(documents.restore_report(report))
-    else:
+    elif not quiet(context):
         _show(report)
     if report.result.violations:
         problems = "; ".join(str(violation) for violation in report.result.violations)

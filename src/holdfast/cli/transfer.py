@@ -9,7 +9,15 @@ import typer
 
 from ..i18n import _
 from . import documents, text
-from .common import ConfigOption, JsonOption, ProgressOption, VaultOption, observer, open_session
+from .common import (
+    ConfigOption,
+    JsonOption,
+    ProgressOption,
+    VaultOption,
+    observer,
+    open_session,
+    quiet,
+)
 from .pin import BackupArgument
 
 
@@ -35,7 +43,7 @@ def export(
     session = open_session(context, config)
     heard = observer(context, as_json=as_json, progress=progress)
     manifest, size = export_backup(session, backup, vault or (), file, heard)
-    if file == STANDARD:
+    if file == STANDARD or (quiet(context) and not as_json):
         return
     if as_json:
         documents.show({"id": manifest.id, "file": file, "size": size})
@@ -62,5 +70,5 @@ def import_backup(
     manifest = take(session, file, vault, observer(context, as_json=as_json, progress=progress))
     if as_json:
         documents.show({"id": manifest.id})
-    else:
+    elif not quiet(context):
         text.say(_("{id} imported").format(id=manifest.id))

@@ -17,6 +17,7 @@ from .common import (
     VaultOption,
     observer,
     open_session,
+    quiet,
 )
 
 if TYPE_CHECKING:
@@ -67,6 +68,8 @@ def verify(
         )
     else:
         for v in done:
+            if v.proof.passed and quiet(context):
+                continue
             verdict = _("passed") if v.proof.passed else _("FAILED")
             text.say(f"{v.backup} ({v.vault}) {level}: {verdict}")
             for problem in v.proof.problems:

@@ -41,7 +41,8 @@ vaults:
     kind: plain                    # plain files: readable without Holdfast
     url: {vault}
 
-# When to back up, and what to keep. `holdfast backup nightly` runs this plan now.
+# When to back up, and what to keep. `holdfast backup nightly` runs this plan now. This version has
+# no scheduler: let cron or a systemd timer run that command at the time that `schedule` names.
 plans:
   nightly:
     schedule: "0 2 * * *"          # minute hour day month weekday: every night at two

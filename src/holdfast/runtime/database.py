@@ -150,10 +150,8 @@ class Database:
 
     def _version(self, connection: sqlite3.Connection) -> int:
         """Return the schema's version; raises unless the file is a catalog that we can read."""
-        application: int = connection.execute("PRAGMA application_id").fetchone()["application_id"]
-        version: int = connection.execute("PRAGMA user_version").fetchone()["user_version"]
-        empty = not connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
-        if not empty and application != APPLICATION:
+        application, version, objects = _header(connection)
+        if objects and application != APPLICATION:
             raise CatalogUnusable(path=self.path, reason="it is the database of another program")
         if version > len(self._scripts):
             reason = f"its schema is {version}; this version of Holdfast knows {len(self._scripts)}"
@@ -204,6 +202,21 @@ def put_in_place(path: Path) -> None:
                 path.with_name(path.name + suffix).unlink(missing_ok=True)
             rebuilt.replace(path)
             sync_folder(path.parent)
+
+
+def _header(connection: sqlite3.Connection) -> tuple[int, int, int]:
+    """Return whose the file is, its schema's version and how many objects that has.
+
+    In one transaction: another process may be migrating the file this very moment.
+    """
+    connection.execute("BEGIN")
+    try:
+        application = connection.execute("PRAGMA application_id").fetchone()["application_id"]
+        version = connection.execute("PRAGMA user_version").fetchone()["user_version"]
+        objects = connection.execute("SELECT count(*) AS n FROM sqlite_master").fetchone()["n"]
+    finally:
+        connection.execute("ROLLBACK")
+    return application, version, objects
 
 
 def _apply(connection: sqlite3.Connection, number: int, script: str) -> None:

@@ -25,7 +25,6 @@ VAULTS = {
 STORES = {
     "folder": "holdfast.stores.local:LocalStore",
 }
-SOURCE_PLUGINS = "holdfast.sources"  # entry points by which other packages add kinds
 
 
 def source_class(kind: str) -> Any:
@@ -36,26 +35,17 @@ def source_class(kind: str) -> Any:
         ExtraMissing: its driver is not installed.
 
     """
-    return _load(kind, SOURCES | _plugins(kind), "kind of source", SOURCES)
+    return _load(kind, SOURCES, "kind of source")
 
 
 def vault_class(kind: str) -> Any:
     """Return the class of a kind of vault; raises `UnknownName`."""
-    return _load(kind, VAULTS, "kind of vault", VAULTS)
+    return _load(kind, VAULTS, "kind of vault")
 
 
-def _plugins(kind: str) -> dict[str, str]:
-    """Look among installed packages only for a kind that is not our own: it takes a while."""
-    if kind in SOURCES:
-        return {}
-    from importlib.metadata import entry_points
-
-    return {point.name: point.value for point in entry_points(group=SOURCE_PLUGINS)}
-
-
-def _load(kind: str, table: Mapping[str, str], what: str, own: Mapping[str, str]) -> Any:
+def _load(kind: str, table: Mapping[str, str], what: str) -> Any:
     if kind not in table:
-        raise UnknownName(what=what, name=kind, known=", ".join(sorted(own)))
+        raise UnknownName(what=what, name=kind, known=", ".join(sorted(table)))
     module, _colon, name = table[kind].partition(":")
     try:
         return getattr(import_module(module), name)
@@ -68,7 +58,7 @@ def _load(kind: str, table: Mapping[str, str], what: str, own: Mapping[str, str]
 
 def open_vault(spec: VaultSpec) -> Vault:
     """Return a vault on the store that its URL names."""
-    store = _load("folder", STORES, "kind of store", STORES)(spec.options.url)
+    store = _load("folder", STORES, "kind of store")(spec.options.url)
     return cast("Vault", vault_class(spec.kind)(spec.name, store, spec.options))
 
 

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from ..config.load import find as find_config
 from ..config.load import load
-from ..errors import BackupNotFound, UnknownName
+from ..errors import BackupNotFound, SecretMissing, UnknownName
 from ..model.manifest import Component
 from ..model.stack import Plan, Stack
 from ..ports import Clock, Observer, Source, Vault
@@ -65,12 +65,19 @@ class Session:
 
         So a backup can be verified after its component was renamed in the configuration.
         """
-        specs = self.stack.components
-        alike = [name for name, spec in specs.items() if spec.source == component.source]
+        alike = [name for name in self.stack.components if self._kind(name) == component.source]
         if not alike:
             what = f"component of kind {component.source}"
-            raise UnknownName(what=what, name=component.name, known=", ".join(specs))
+            known = ", ".join(self.stack.components)
+            raise UnknownName(what=what, name=component.name, known=known)
         return self.source(component.name if component.name in alike else alike[0])
+
+    def _kind(self, name: str) -> str:
+        """Return a component's kind; empty where a secret of its options is missing just now."""
+        try:
+            return self.stack.components[name].source
+        except SecretMissing:
+            return ""
 
     def vault(self, name: str) -> Vault:
         """Return a vault. Raises `UnknownName`."""
