@@ -1,4 +1,4 @@
-"""The documentation is true: its commands are run, its references are current, its links lead on."""
+"""The documentation is true: its commands run, its references are current, its links lead on."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import sqlite3
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -25,23 +24,24 @@ LINK = re.compile(r"(?<!!)\[[^\]]+\]\(([^)#]+)(#[^)]*)?\)")
 
 
 def make_application(folder: Path) -> None:
+    database_path = folder / "data" / "projects.db"
     (folder / "data" / "uploads").mkdir(parents=True)
     (folder / "data" / "uploads" / "plan.txt").write_text("a plan")
-    with closing(sqlite3.connect(folder / "data" / "projects.db", isolation_level=None)) as database:
+    with closing(sqlite3.connect(database_path, isolation_level=None)) as database:
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("CREATE TABLE projects (id INTEGER PRIMARY KEY, name TEXT)")
         database.execute("INSERT INTO projects (name) VALUES ('one'), ('two')")
 
 
 @pytest.fixture
-def shell(tmp_path: Path) -> Iterator[dict[str, str]]:
+def shell(tmp_path: Path) -> dict[str, str]:
     """An environment in which ``holdfast`` is this checkout's."""
     programs = tmp_path / "bin"
     programs.mkdir()
     program = programs / "holdfast"
     program.write_text(f'#!/bin/sh\nexec {sys.executable} -m holdfast "$@"\n')
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
-    yield {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}", "HOME": str(tmp_path)}
+    return {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}", "HOME": str(tmp_path)}
 
 
 def run_page(page: Path, folder: Path, environment: dict[str, str]) -> None:
@@ -69,8 +69,9 @@ def test_the_restore_page_works_on_a_backed_up_stack(tmp_path: Path, shell: dict
     folder = tmp_path / "app"
     make_application(folder)
     setup = ("holdfast init", "holdfast backup", "holdfast verify")
-    for command in setup:
-        subprocess.run(["sh", "-c", command], cwd=folder, env=shell, check=True, capture_output=True)
+    for line in setup:
+        command = ["sh", "-c", line]
+        subprocess.run(command, cwd=folder, env=shell, check=True, capture_output=True)
     run_page(DOCS / "restore.md", folder, shell)
 
 

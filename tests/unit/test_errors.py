@@ -53,9 +53,10 @@ def raised() -> Iterator[tuple[str, ast.Call]]:
     rows = {row.__name__ for row in table()}
     for path in SOURCE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-                if node.func.id in rows:
-                    yield f"{path.name}:{node.lineno}", node
+            called = node.func if isinstance(node, ast.Call) else None
+            if isinstance(called, ast.Name) and called.id in rows:
+                assert isinstance(node, ast.Call)
+                yield f"{path.name}:{node.lineno}", node
 
 
 def test_every_place_that_raises_a_row_names_all_its_fields() -> None:
