@@ -71,12 +71,9 @@ def write_database(path: Path, generation: str, *, logged: bool) -> None:
 
 def strays(world: World) -> list[str]:
     """Return what lies in vault and state that belongs to no backup and to no record."""
-    found = []
     vault = world.folder / "backups"
-    known = {"marks", "marks.lock"}
-    for path in sorted(vault.glob(".holdfast/*")):
-        if path.name not in known and (path.is_file() or any(path.iterdir())):
-            found.append(str(path))
+    own = [p for p in sorted(vault.glob(".holdfast/*")) if p.name not in {"marks", "marks.lock"}]
+    found = [str(path) for path in own if path.is_file() or any(path.iterdir())]
     found += [str(p) for p in vault.rglob(".incoming-*")]
     state = world.folder / ".holdfast"
     found += [str(p) for p in state.rglob("*.new")]

@@ -303,7 +303,8 @@ class Vault(Protocol):
 class Journal(Protocol):
     """What a restore writes down before it acts, so that another process can finish or undo it.
 
-    Every method returns only when its record is durable.
+    Every method returns only when its record is durable. Of one that raises nothing is recorded; but
+    once `end` has recorded, it may still raise because the journal could not be put away.
     """
 
     def prepare(self, component: str, kind: str, token: Token) -> None:

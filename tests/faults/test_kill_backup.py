@@ -1,4 +1,4 @@
-"""A backup killed at any of its steps leaves nothing half-made, and nothing in the next one's way."""
+"""A backup killed at any of its steps leaves nothing half-made, nor anything in the way."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def scenes_of_backup(commands: Commands, folder: Path) -> Scenes:
 
 
 def kill_at_every(scenes: Scenes, start: int, stride: int) -> int:
-    """Kill a backup at each step from ``start`` by ``stride``; returns how many steps there were."""
+    """Kill a backup at each step from ``start`` by ``stride``; returns how many there were."""
     step = start
     while True:
         world = scenes.again()

@@ -229,34 +229,27 @@ class _Backup:
     def _keep(self, component: str, artifact: Artifact) -> None:
         with self._lock:
             takers = {n: d for n, d in self.drafts.items() if n not in self.lost_vaults}
+        if not takers:
+            raise next(iter(self.lost_vaults.values()))
         progress = partial(self._progress, component)
         silent = self._check_cancelled
-        results = give(
+        given = give(
             artifact,
             [
                 partial(draft.put, component, progress=progress if i == 0 else silent)
                 for i, draft in enumerate(takers.values())
             ],
         )
-        errors = {}
-        for vault, result in zip(takers, results, strict=True):
+        for vault, result in zip(takers, given.results, strict=True):
             try:
                 self.stored.setdefault((vault, component), []).append(result.result())
+            except Cancelled:
+                raise
             except HoldfastError as error:
-                errors[vault] = error
-        self._judge(errors, takers)
-
-    def _judge(self, errors: Mapping[str, HoldfastError], takers: Mapping[str, Draft]) -> None:
-        """Tell a failing source, which every draft sees, from a failing vault."""
-        if not errors:
-            return
-        first = next(iter(errors.values()))
-        if len(takers) == 1 and not _is_of_vault(first):
-            raise first
-        if len(takers) > 1 and all(errors.get(vault) is first for vault in takers):
-            raise first  # one and the same: the source's
-        for vault, error in errors.items():
-            self._lose(vault, error)
+                if not _comes_of(error, given.failure):
+                    self._lose(vault, error)
+        if given.failure is not None:
+            raise given.failure
 
     def _progress(self, component: str, done: int) -> None:
         self._check_cancelled(done)
@@ -363,8 +356,11 @@ class _Backup:
         return ()
 
 
-def _is_of_vault(error: HoldfastError) -> bool:
-    return error.code in {"no-space", "vault-unavailable", "backup-exists"}
+def _comes_of(error: BaseException | None, cause: Exception | None) -> bool:
+    """Tell whether an error is another one, or was raised because of it."""
+    while error is not None and error is not cause:
+        error = error.__cause__
+    return error is not None
 
 
 def _skew(instants: Sequence[datetime]) -> float:

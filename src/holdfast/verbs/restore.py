@@ -178,8 +178,8 @@ class _Restore:
                 self._decide()
                 kept = self._finish()
                 if late:
-                    late.clear()
                     self.around.warn("too late to cancel: the restore is in force")
+                    late.clear()
         except BaseException as error:
             if not self.decided:
                 with uninterrupted():
@@ -289,7 +289,10 @@ class _Restore:
                 kept[source.name] = place
         if problems:
             raise SettleIncomplete(problems="; ".join(problems))
-        self.journal.end("completed")
+        try:
+            self.journal.end("completed")
+        except HoldfastError as error:
+            raise SettleIncomplete(problems=str(error)) from error
         return kept
 
     # --- the way back ---

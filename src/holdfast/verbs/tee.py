@@ -12,10 +12,11 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import replace
-from typing import TypeVar
+from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
 
 from ..model.artifact import Artifact, Chunk, Chunks, Entry, Stream, TreeItems
+from ._watch import watched
 
 DEPTH = 8  # chunks waiting for each draft: 8 MiB at most
 Result = TypeVar("Result")
@@ -77,23 +78,32 @@ class _Outlet:
                 pass
 
 
-def give(
-    artifact: Artifact, takers: Sequence[Callable[[Artifact], Result]]
-) -> list[Future[Result]]:
-    """Let each taker read the artifact; returns their results or errors, in their order.
+@dataclass(frozen=True, slots=True)
+class Given(Generic[Result]):
+    """What each taker made of an artifact, in their order; and what the source raised, if it did.
 
-    With one taker nothing stands in between. An error of the source reaches every taker.
+    An error of the source reaches every taker, so theirs tell nothing of them then.
     """
+
+    results: Sequence[Future[Result]]
+    failure: Exception | None
+
+
+def give(artifact: Artifact, takers: Sequence[Callable[[Artifact], Result]]) -> Given[Result]:
+    """Let each taker read the artifact. With one taker nothing but the watch stands in between."""
+    failures: list[Exception] = []
+    artifact = watched(artifact, failures)
     if len(takers) == 1:
-        return [_settled(takers[0], artifact)]
-    outlets = [_Outlet() for _taker in takers]
-    with ThreadPoolExecutor(len(takers), "tee") as threads:
-        futures = [
-            threads.submit(_take, taker, _copy(artifact, outlet), outlet)
-            for taker, outlet in zip(takers, outlets, strict=True)
-        ]
-        _pump(artifact, outlets)
-    return futures
+        futures = [_settled(takers[0], artifact)]
+    else:
+        outlets = [_Outlet() for _taker in takers]
+        with ThreadPoolExecutor(len(takers), "tee") as threads:
+            futures = [
+                threads.submit(_take, taker, _copy(artifact, outlet), outlet)
+                for taker, outlet in zip(takers, outlets, strict=True)
+            ]
+            _pump(artifact, outlets)
+    return Given(futures, failures[0] if failures else None)
 
 
 def _settled(taker: Callable[[Artifact], Result], artifact: Artifact) -> Future[Result]:
