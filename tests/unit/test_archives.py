@@ -25,8 +25,8 @@ from holdfast.model.manifest import Form, Stored
 from holdfast.sources._tree import Planter
 from holdfast.vaults._archive import ARCHIVES, ENCODINGS, Pack, unpack
 from holdfast.vaults._compress import Method, compress, decompress
-from holdfast.vaults._tar import TarWriter, headers
-from holdfast.vaults._untar import LONGEST_HEADER, MOST_EXTENTS
+from holdfast.vaults._tar import LONGEST_HEADER, TarWriter, headers
+from holdfast.vaults._untar import MOST_EXTENTS
 from tests import tree_world as world
 
 KINDS = sorted(ARCHIVES)
@@ -181,6 +181,12 @@ def test_content_that_is_not_as_announced_is_never_packed(content: bytes) -> Non
     item = (Entry("a", EntryKind.FILE, size=5), content)
     with pytest.raises(ValueError, match="announced"):
         list(Pack(world.tree([world.folder(), item]), "tar.zst", lambda _n: None).chunks())
+
+
+def test_a_header_that_no_reader_takes_is_never_packed() -> None:
+    item = world.file("a", b"", xattrs={"user.big": bytes(LONGEST_HEADER)})
+    with pytest.raises(ValueError, match="needs a header"):
+        plain([world.folder(), item])
 
 
 # --- damaged --------------------------------------------------------------------------------------

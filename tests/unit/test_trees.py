@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from holdfast.errors import SourceMissing, TargetUnfit, TreeUnsafe
 from holdfast.model.artifact import CHUNK, Entry, EntryKind, Tree
 from holdfast.model.manifest import Form, Stored
-from holdfast.sources import _folders
+from holdfast.sources import _folders, _xattrs
 from holdfast.sources._tree import Planter, Survey, tree_of, write_tree
 from holdfast.vaults._archive import ARCHIVES, Pack, unpack
 from holdfast.vaults._compress import decompress
@@ -448,6 +448,19 @@ def test_excluded_folders_are_not_even_opened(here: Path) -> None:
     tree = tree_of(here, "files", exclude=exclude)
     assert [e.path for e, _c in world.listed(tree)] == [".", "keep", "keep/a"]
     assert asked == [("cache", True), ("keep", True), ("keep/a", False), ("keep/c.tmp", False)]
+
+
+def test_attributes_beyond_all_measure_are_noted(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_xattrs, "MOST_BYTES", 1000)
+    (here / "a").write_text("x")
+    os.setxattr(here / "a", "user.large", b"x" * 1500)
+    os.setxattr(here / "a", "user.small", b"x" * 10)
+    survey = Survey()
+    ((_root, _none), (entry, _content)) = world.listed(tree_of(here, "files", survey=survey))
+    assert entry.xattrs == {"user.small": b"x" * 10}
+    assert survey.facts().notes == ("a: attribute user.large is not kept: too many bytes of them",)
 
 
 def test_files_with_two_names_are_read_once(here: Path) -> None:

@@ -8,6 +8,7 @@ import os
 from ._survey import Survey
 
 KEPT = "user."
+MOST_BYTES = 1 << 19  # of one file's attributes: more than any usual file system allows
 _MATTERS = {
     "system.posix_acl_access": "an access control list",
     "system.posix_acl_default": "an access control list",
@@ -38,13 +39,21 @@ class AttributeReader:
         return self._values(fd, names, path) if names else {}
 
     def _values(self, fd: int, names: list[str], path: str) -> dict[str, bytes]:
-        values = {}
+        values: dict[str, bytes] = {}
+        room = MOST_BYTES
         for name in sorted(names):
             if name.startswith(KEPT):
                 try:
-                    values[name] = os.getxattr(fd, name)
+                    value = os.getxattr(fd, name)
                 except OSError as error:
                     self._survey.change(path, f"attribute {name} was not read: {error.strerror}")
+                    continue
+                size = len(name) + len(value)
+                if size <= room:
+                    values[name] = value
+                    room -= size
+                else:
+                    self._survey.note(path, f"attribute {name} is not kept: too many bytes of them")
             elif name in _MATTERS:
                 self._survey.note(path, f"has {_MATTERS[name]}, which is not kept")
         return values

@@ -15,6 +15,7 @@ from holdfast.model.artifact import Chunk, Chunks, Entry, EntryKind, TreeItems
 RECORD = 512
 END = bytes(2 * RECORD)  # two empty records end an archive
 XATTR = b"SCHILY.xattr."
+LONGEST_HEADER = 1 << 20  # of what one entry needs beyond an old header; no reader takes more
 MOST_OCTAL_7 = 0o7777777  # the largest user or group id that fits
 MOST_OCTAL_11 = 0o77777777777  # the largest size or time
 LONGEST_NAME = 100
@@ -150,6 +151,9 @@ def _quoted(key: bytes) -> bytes:
 
 def _extended(name: bytes, records: list[tuple[bytes, bytes]]) -> bytes:
     body = b"".join([_record(key, value) for key, value in records])
+    if len(body) > LONGEST_HEADER:
+        problem = f"{os.fsdecode(name[:LONGEST_NAME])} needs a header of {len(body)} bytes"
+        raise ValueError(problem)
     own = b"PaxHeaders/" + name.rstrip(b"/").rpartition(b"/")[2]
     header = _header(own[:LONGEST_NAME], 0o644, 0, 0, len(body), 0, _EXTENDED, b"", b"", b"")
     return header + body + bytes(-len(body) % RECORD)

@@ -17,9 +17,8 @@ from holdfast.errors import UnsafeName
 from holdfast.model.artifact import Chunk, Chunks, Entry, EntryKind, TreeItems
 from holdfast.model.names import safe_path
 
-from ._tar import RECORD, SECOND, TYPES, XATTR
+from ._tar import LONGEST_HEADER, RECORD, SECOND, TYPES, XATTR
 
-LONGEST_HEADER = 1 << 20
 MOST_EXTENTS = 1 << 17
 LONGEST_END = 1 << 20  # of the padding after the end mark; GNU tar writes 10 KiB at most
 _LARGEST = (1 << 63) - 1
