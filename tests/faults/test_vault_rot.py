@@ -15,7 +15,7 @@ from holdfast.stores.local import LocalStore
 from holdfast.testing._trips import read_artifact, silent
 from holdfast.testing.memory import MemoryStore
 from holdfast.testing.vault_contract import INSTANT
-from holdfast.vaults._plain_documents import documents
+from holdfast.vaults._plain_documents import MOST_DOCUMENT, documents
 from holdfast.vaults._plain_marks import UNREADABLE, encode_marks
 from tests.vault_world import LAYOUTS, keep, make_vault
 
@@ -195,3 +195,16 @@ def test_deleting_spares_what_another_backup_claims_too() -> None:
     assert vault.sweep() == ["half-deleted backup gone"]
     assert vault.verify(manifest, silent) == []
     assert isinstance(vault.manifest(manifest.id), Manifest)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_documents_that_are_far_too_large_are_not_read(layout: str) -> None:
+    store = MemoryStore()
+    vault = make_vault(store, layout)
+    manifest = keep(vault)
+    for name in [name for name in store.held if name.endswith((*DOCUMENTS, "RESTORE.md", ".meta"))]:
+        data = store.held[name]
+        store.held[name] = data + bytes(MOST_DOCUMENT)
+        assert "too large" in vault.verify(manifest, silent)[0]
+        store.held[name] = data
+    assert vault.verify(manifest, silent) == []

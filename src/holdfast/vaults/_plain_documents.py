@@ -32,6 +32,7 @@ from ._plain_layout import (
     homes,
 )
 
+MOST_DOCUMENT = 16 << 20  # bytes; a manifest has a few hundred for each artifact
 _LINE = re.compile(rb"([0-9a-f]{64})  (.+)\n")
 
 
@@ -113,6 +114,20 @@ def _listed(lines: bytes, name: str) -> str:
 # --- reading ---
 
 
+def read_document(store: Store, name: str, backup_id: str) -> bytes:
+    """Return a document whole, if it is no larger than any may be.
+
+    Raises ``FileNotFoundError`` where there is none.
+    """
+    data = bytearray()
+    with store.get(name) as chunks:
+        for chunk in chunks:
+            data += chunk
+            if len(data) > MOST_DOCUMENT:
+                raise BackupDamaged(backup=backup_id, path=name, reason="it is far too large")
+    return bytes(data)
+
+
 def read_sealed(store: Store, backup_id: str, vault: str) -> Sealed:
     """Return a sealed backup.
 
@@ -125,7 +140,7 @@ def read_sealed(store: Store, backup_id: str, vault: str) -> Sealed:
     safe_backup_id(backup_id)
     for home in homes(backup_id):
         try:
-            metadata = store.read(f"{home}/{METADATA}")
+            metadata = read_document(store, f"{home}/{METADATA}", backup_id)
         except FileNotFoundError:
             continue
         return _checked(store, backup_id, home, metadata)
@@ -137,7 +152,7 @@ def _checked(store: Store, backup_id: str, home: str, metadata: bytes) -> Sealed
         return BackupDamaged(backup=backup_id, path=f"{home}/{path}", reason=reason)
 
     try:
-        found = store.read(f"{home}/{SUMS}")
+        found = read_document(store, f"{home}/{SUMS}", backup_id)
     except FileNotFoundError:
         raise damaged(SUMS, "it is missing") from None
     digest = digest_of(metadata)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import BackupDamaged
 from ..model.artifact import CHUNK, Chunk, Chunks
+from ._plain_documents import MOST_DOCUMENT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 BLOCK = 512
 RECORD = 20 * BLOCK  # a tar ends on a multiple of this
 MOST_EXTENDED = 1 << 16  # bytes of an extended header: a long path and a size
-MOST_DOCUMENT = 256 << 20  # bytes of one document; a manifest has a few hundred for each artifact
 
 
 def header(name: str, size: int) -> bytes:

@@ -11,7 +11,7 @@ from ..model.manifest import Form, Manifest, Stored
 from ..ports import Store
 from ._archive import ENCODINGS, unpack
 from ._digest import Digest, digest_of, disagreement, told, verified
-from ._plain_documents import Sealed, metas, read_sealed
+from ._plain_documents import Sealed, metas, read_document, read_sealed
 from ._plain_layout import GUIDE
 
 IDENTITY = "identity"
@@ -96,9 +96,11 @@ def compare(
 def _guide_problems(store: Store, sealed: Sealed) -> list[str]:
     path = f"{sealed.home}/{GUIDE}"
     try:
-        text = store.read(path)
+        text = read_document(store, path, sealed.manifest.id)
     except FileNotFoundError:
         return [f"{path}: it is missing"]
+    except BackupDamaged as error:
+        return [str(error)]
     return [] if digest_of(text) == sealed.guide_sha256 else [f"{path}: its checksum differs"]
 
 
@@ -106,10 +108,12 @@ def _meta_problems(store: Store, sealed: Sealed) -> list[str]:
     problems = []
     for path, expected in metas(sealed.manifest).items() if sealed.flat else ():
         try:
-            if store.read(path) != expected:
+            if read_document(store, path, sealed.manifest.id) != expected:
                 problems.append(f"{path}: it does not say what the manifest says")
         except FileNotFoundError:
             problems.append(f"{path}: it is missing")
+        except BackupDamaged as error:
+            problems.append(str(error))
     return problems
 
 

@@ -12,7 +12,7 @@ from ..model.manifest import Manifest, Stored, decode
 from ..model.names import safe_backup_id
 from ..ports import Store
 from ._digest import digest_of, verified
-from ._plain_documents import Sealed, metas, sums
+from ._plain_documents import Sealed, metas, read_document, sums
 from ._plain_draft import PlainDraft
 from ._plain_export import Members, ending, header, padding, unusable
 from ._plain_layout import GUIDE, META_SUFFIX, METADATA, SUMS, Placing, check_places, homes
@@ -52,7 +52,7 @@ def _whole(name: str, data: bytes) -> bytes:
 def _guide(store: Store, sealed: Sealed) -> bytes:
     path = f"{sealed.home}/{GUIDE}"
     try:
-        text = store.read(path)
+        text = read_document(store, path, sealed.manifest.id)
     except FileNotFoundError:
         raise BackupDamaged(backup=sealed.manifest.id, path=path, reason="it is missing") from None
     if digest_of(text) != sealed.guide_sha256:
