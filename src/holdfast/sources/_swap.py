@@ -18,7 +18,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import shutil
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -27,6 +26,8 @@ from typing import cast
 
 from holdfast.errors import NoSpace, TargetUnfit
 from holdfast.ports import Token
+
+from ._remove import remove_folder
 
 LONGEST_NAME = 255  # bytes, of ext4, xfs and most others
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -205,23 +206,10 @@ def remove(path: Path) -> None:
     except FileNotFoundError:
         return
     if stat.S_ISDIR(mode):
-        _make_removable(path)
-        shutil.rmtree(path)
+        remove_folder(path)
     else:
         path.unlink()
     _sync_folder(path.parent)
-
-
-def _make_removable(root: Path) -> None:
-    """Give the owner back the right to empty folders that were kept without it."""
-    if os.geteuid() == 0:
-        return
-    root.chmod(0o700)
-    for folder, names, _files in os.walk(root):
-        for name in names:
-            child = Path(folder, name)
-            if not child.is_symlink():
-                child.chmod(0o700)
 
 
 def _move(old: Path, home: Path) -> Path:
