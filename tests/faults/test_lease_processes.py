@@ -93,10 +93,10 @@ def never(_seconds: float) -> None:
 
 
 def test_killed_at_any_moment_a_contender_leaves_no_lock_behind(tmp_path: Path) -> None:
-    (tmp_path / "count").write_text("0")
     leases = Leases(tmp_path, SettableClock(), pause=never)
     last = 0
     for _ in range(10):
+        (tmp_path / "count").write_text("0")  # the one before may have died while writing it
         with child(CONTEND, tmp_path, 10_000) as process:
             assert heard(process) == "ready"
             go(process)

@@ -251,9 +251,16 @@ def _read(path: Path) -> Holding | None:
     """Return what a lease file says; None if there is none, or it cannot be understood."""
     try:
         with writing(path):
-            data = path.read_bytes() if path.exists() else b""
+            data = _bytes_of(path)
         document = json.loads(data or b"null")
         return document and Holding(**{**document, "process": Process(**document["process"])})
     except (ValueError, TypeError, KeyError) as error:
         _log.warning("%s cannot be understood: %s", path, error)
         return None
+
+
+def _bytes_of(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return b""
