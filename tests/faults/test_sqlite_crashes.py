@@ -340,13 +340,13 @@ def test_a_full_disk_is_named_where_sqlite_makes_the_copy(tmp_path: Path) -> Non
     workspace = _made(tmp_path / "workspace")
     program = f"""
         import resource, sqlite3
-        from holdfast.sources import _sqlite_hold as hold
+        from holdfast.sources import _sqlite_hold as hold, _sqlite_open as opening
         hold.LARGEST_LOG = 0
         limit = (1_000_000, resource.getrlimit(resource.RLIMIT_FSIZE)[1])
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
         try:
             hold.Database({str(path)!r}, {str(workspace)!r}, 5).hold(copying=True)
-        except hold.Refused as error:
+        except opening.Refused as error:
             assert error.kind == "full", error.kind
         else:
             raise SystemExit("it was copied")

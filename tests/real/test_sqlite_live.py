@@ -20,7 +20,7 @@ from holdfast.sources import _sqlite_hold
 from holdfast.sources.sqlite import SqliteOptions, SqliteSource
 from tests.sqlite_world import Writer, commits_in, create, running, writing
 
-PATIENCE = 1.5  # seconds; no application notices a writer that waits less
+PATIENCE = 5.0  # seconds; how long an application waits for a lock by default
 
 
 def source_of(path: Path, **options: Any) -> SqliteSource:

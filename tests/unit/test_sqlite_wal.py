@@ -19,13 +19,21 @@ from hypothesis import strategies as st
 from holdfast.sources._sqlite_format import (
     FRAME_HEADER_SIZE,
     INDEX,
+    PENDING_BYTE,
     WAL,
     WAL_HEADER_SIZE,
     add_checksum,
     parse_header,
     parse_index,
 )
-from holdfast.sources._sqlite_wal import Damaged, Snapshot, read_index, send, take_snapshot
+from holdfast.sources._sqlite_wal import (
+    Damaged,
+    Snapshot,
+    read_index,
+    send,
+    send_range,
+    take_snapshot,
+)
 
 STEPS = st.lists(
     st.one_of(
@@ -244,3 +252,20 @@ def test_checksums_follow_the_specification() -> None:
 @pytest.mark.parametrize("data", [b"", b"SQLite format 3\0", b"x" * 100, bytes(100)])
 def test_other_files_have_no_header(data: bytes) -> None:
     assert parse_header(data) is None
+
+
+def test_only_the_page_that_sqlite_locks_on_may_be_absent(tmp_path: Path) -> None:
+    path = tmp_path / "large.db"
+    path.touch()
+    os.truncate(path, PENDING_BYTE)  # without blocks on the disk
+    file = os.open(path, os.O_RDONLY)
+    reading, writing = os.pipe()
+    try:
+        snapshot = Snapshot(file, PENDING_BYTE + 2 * 4096, 4096, None, ())
+        send_range(snapshot, writing, PENDING_BYTE - 4096, PENDING_BYTE + 4096)
+        assert os.read(reading, 1 << 20) == bytes(2 * 4096)
+        with pytest.raises(Damaged, match="ends before page"):
+            send_range(snapshot, writing, PENDING_BYTE + 4096, snapshot.size)
+    finally:
+        for descriptor in (file, reading, writing):
+            os.close(descriptor)

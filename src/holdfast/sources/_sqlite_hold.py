@@ -11,34 +11,28 @@ Three ways, by what is found:
 
 from __future__ import annotations
 
-import errno
 import os
 import sqlite3
-import stat
 import time
 from contextlib import suppress
-from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import quote
 
 from . import _sqlite_locks as locks
 from ._sqlite_format import HEADER_SIZE, INDEX, JOURNAL, WAL, Header, parse_header
-from ._sqlite_wal import Snapshot, read_index, take_snapshot, write_all
+from ._sqlite_open import (
+    Refused,
+    connect,
+    copy_file,
+    open_regular,
+    open_still,
+    recover,
+    size_of,
+)
+from ._sqlite_wal import Snapshot, read_index, take_snapshot
 
 LARGEST_LOG = 16384  # frames to lay over the file one by one; SQLite copies what has more
 SNAPSHOT_TRIES = 500
 SETTLED = 0.05  # seconds; file systems tell times apart only this well
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-
-
-class Refused(Exception):
-    """The database cannot be held. ``kind`` says which row of the error table this is."""
-
-    def __init__(self, kind: str, reason: str, path: str = "") -> None:
-        super().__init__(reason)
-        self.kind = kind
-        self.reason = reason
-        self.path = path
 
 
 class Moved(Exception):
@@ -94,7 +88,7 @@ class Database:
         header = self.header()
         if header is None:
             return self._hold_journal(copying=copying)
-        if not (header.uses_wal or _size(self.path + WAL)):
+        if not (header.uses_wal or size_of(self.path + WAL)):
             return self._hold_journal(copying=copying)
         # With a reader's lock in our hands nobody can be the last to leave and remove the log.
         if not locks.share(self.file, self._left()):
@@ -215,7 +209,7 @@ class Database:
             self._read(connection)
         except sqlite3.OperationalError as error:
             connection.close()
-            if _needs_recovery(error) and _size(self.path + JOURNAL):
+            if _needs_recovery(error) and size_of(self.path + JOURNAL):
                 return self._hold_idle(JOURNAL, copying=copying)
             raise
         instant = time.time()
@@ -241,7 +235,7 @@ class Database:
         if before.attended or not self._same_files():
             raise Moved("it was opened just now")
         instant = time.time()
-        left = _size(self.path + companion)
+        left = size_of(self.path + companion)
         if companion == JOURNAL and not left:
             raise Moved("its journal is gone")
         if not copying and not left:
@@ -298,93 +292,9 @@ class Database:
         return os.path.join(self.workspace, "database")  # noqa: PTH118 - a plain string
 
 
-def open_regular(path: str) -> int:
-    """Open a file for reading; it is never closed (see `_sqlite_locks`).
-
-    Raises:
-        Refused: it is not there, or is no file.
-
-    """
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise Refused("missing", str(error), path) from error
-    except OSError as error:
-        raise Refused("unreadable", error.strerror or str(error), path) from error
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        raise Refused("unfit", "it is not a file", path)
-    return descriptor
-
-
-def connect(path: str, how: str, timeout: float) -> sqlite3.Connection:
-    """Open a database by its URI, for reading only, without transactions of Python's own making."""
-    connection = sqlite3.connect(
-        f"file:{quote(os.fsencode(path))}?{how}",
-        uri=True,
-        timeout=timeout,
-        isolation_level=None,
-        check_same_thread=False,
-    )
-    connection.text_factory = lambda data: data.decode("utf-8", "surrogateescape")
-    connection.execute("PRAGMA query_only = ON")
-    connection.execute("PRAGMA trusted_schema = OFF")
-    return connection
-
-
-def open_still(path: str) -> sqlite3.Connection:
-    """Open a file that nobody changes, leaving nothing beside it."""
-    return connect(path, "mode=ro&immutable=1", 0)
-
-
-def recover(path: str) -> None:
-    """Have SQLite apply the log or journal beside a copy, as the application would have done."""
-    connection = sqlite3.connect(path, isolation_level=None)
-    try:
-        connection.execute("PRAGMA synchronous = OFF")
-        connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-    finally:
-        connection.close()
-    for suffix in (WAL, JOURNAL):
-        if _size(path + suffix):
-            raise Refused(
-                "corrupt", f"what the crash left in {Path(path + suffix).name} is in the way"
-            )
-
-
-def copy_file(source: int, target: str) -> None:
-    """Copy a whole file as fast as it goes: plain reads and writes of 1 MiB."""
-    try:
-        out = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise Refused(_kind_of_write(error), error.strerror or str(error), target) from error
-    buffer = bytearray(1 << 20)
-    position = 0
-    try:
-        while count := os.preadv(source, [buffer], position):
-            position += count
-            try:
-                write_all(out, memoryview(buffer)[:count])
-            except OSError as error:
-                raise Refused(_kind_of_write(error), error.strerror or "", target) from error
-    finally:
-        os.close(out)
-
-
-def _kind_of_write(error: OSError) -> str:
-    return "full" if error.errno in FULL else "unwritable"
-
-
 def _needs_recovery(error: sqlite3.Error) -> bool:
     primary = error.sqlite_errorcode & 0xFF
     return primary in {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}
-
-
-def _size(path: str) -> int:
-    try:
-        return os.stat(path).st_size  # noqa: PTH116 - a plain string
-    except FileNotFoundError:
-        return 0
 
 
 def _mark(path: str) -> tuple[int, int, int, int] | None:

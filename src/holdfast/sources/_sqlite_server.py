@@ -26,7 +26,8 @@ from typing import Any
 from ._sqlite_count import is_damage, survey
 from ._sqlite_find import find
 from ._sqlite_format import HEADER_SIZE, JOURNAL, WAL, parse_header
-from ._sqlite_hold import Database, Held, Refused, copy_file, open_regular, open_still, recover
+from ._sqlite_hold import Database, Held
+from ._sqlite_open import Refused, copy_file, open_regular, open_still, recover
 from ._sqlite_wal import Damaged, send, write_all
 
 LENGTH = 4  # bytes of a request's length, and of that of a batch of rows

@@ -10,7 +10,6 @@ import os
 import shlex
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -19,7 +18,6 @@ from typing import Any, ClassVar, Literal
 
 from holdfast.errors import (
     HoldfastError,
-    NoSpace,
     SourceCorrupt,
     SourceMissing,
     SourceUnfit,
@@ -34,10 +32,11 @@ from holdfast.ports import Frozen, Role, Token
 
 from ._occupants import open_by
 from ._sqlite_format import COMPANIONS
-from ._sqlite_holder import EXPECTED, Holder
+from ._sqlite_holder import Holder
+from ._sqlite_inspect import Inspector, counted, facts_of_evidence
 from ._sqlite_names import unique_names
 from ._sqlite_staged import EVIDENCE, SqliteStaged, companions
-from ._swap import FULL, Swap
+from ._swap import Swap
 
 SHOWN = 3  # problems in an error message; the inspection lists them all
 
@@ -199,7 +198,7 @@ class SqliteSource:
 
     def _survey(self, holder: Holder, check: str) -> Facts:
         """Count what is held; raise if it is damaged."""
-        facts, problems = _counted(holder, check)
+        facts, problems = counted(holder, check)
         if problems:
             reason = _shown(problems)
             raise SourceCorrupt(component=self.name, path=self.path, reason=reason)
@@ -222,64 +221,16 @@ class SqliteSource:
             _of_file(copy, self.path.name + suffix, suffix[1:], {EVIDENCE: damage})
             for copy, suffix in zip(copies, suffixes, strict=True)
         ]
-        facts = _facts_of_evidence(sum(copy.stat().st_size for copy in copies), damage)
+        facts = facts_of_evidence(sum(copy.stat().st_size for copy in copies), damage)
         return self._as_frozen(artifacts, instant, lambda: facts, evidence=True)
 
     # --- stored artifacts ---
 
     def inspect(self, artifacts: Sequence[Artifact], workspace: Path) -> Inspection:
         """Check the stored database, its indexes and its references, and count it."""
-        streams = [artifact for artifact in artifacts if isinstance(artifact, Stream)]
-        if any(EVIDENCE in stream.labels for stream in streams):
-            return self._inspect_evidence(streams, workspace)
-        if len(artifacts) != 1 or not streams:
-            return Inspection(Facts(), ("it does not hold one database file",))
-        (stream,) = streams
-        if stream.path is None:
-            copy = workspace / "inspected"
-            self._write(stream, copy)
-            return self._inspect(copy)
-        with ThreadPoolExecutor(1, "inspect") as thread:
-            # Read in place by SQLite and to its end by us, side by side.
-            inspecting = thread.submit(self._inspect, stream.path)
-            with stream.open() as chunks:
-                for _chunk in chunks:
-                    pass
-            return inspecting.result()
-
-    def _inspect(self, path: Path, *, recovering: bool = False) -> Inspection:
-        with Holder(self.name, path, 0) as holder:
-            try:
-                holder.ask("still", path=str(path), recovering=recovering)
-            except (SourceCorrupt, SourceUnfit) as error:
-                return Inspection(Facts(), (str(error),))
-            facts, problems = _counted(holder, "full", foreign_keys=self.options.foreign_keys)
-        return Inspection(facts, tuple(problems))
-
-    def _inspect_evidence(self, streams: Sequence[Stream], workspace: Path) -> Inspection:
-        total = 0
-        for stream in streams:
-            suffix = f"-{stream.part}" if stream.part else ""
-            total += self._write(stream, workspace / f"inspected{suffix}")
-        damage = next(stream.labels[EVIDENCE] for stream in streams if EVIDENCE in stream.labels)
-        try:
-            found = self._inspect(workspace / "inspected", recovering=True)
-            problems = found.problems
-        except (SourceCorrupt, SourceUnreadable) as error:
-            problems = (str(error),)
-        return Inspection(_facts_of_evidence(total, damage), problems)
-
-    def _write(self, stream: Stream, target: Path) -> int:
-        size = 0
-        try:
-            with target.open("wb") as file, stream.open() as chunks:
-                for chunk in chunks:
-                    size += file.write(chunk)
-        except OSError as error:
-            if error.errno in FULL:
-                raise NoSpace(path=target) from error
-            raise
-        return size
+        return Inspector(self.name, foreign_keys=self.options.foreign_keys).inspect(
+            artifacts, workspace
+        )
 
     # --- restoring ---
 
@@ -370,7 +321,7 @@ class StillSource(SqliteSource):
     def facts(self) -> Facts:
         """Count what can be counted, and note what cannot: restored evidence may be damaged."""
         with self._reading() as holder:
-            return _counted(holder, "none")[0]
+            return counted(holder, "none")[0]
 
     @contextmanager
     def _reading(self) -> Iterator[Holder]:
@@ -391,15 +342,6 @@ def _of_file(
 
     size = path.stat().st_size
     return Stream(name, opened, size, part, labels or {}, path=path, disposable=True)
-
-
-def _counted(holder: Holder, check: str, *, foreign_keys: bool = False) -> tuple[Facts, list[str]]:
-    found = holder.ask("survey", check=check, foreign_keys=foreign_keys)
-    return Facts(found["counts"], found["details"], tuple(found["notes"])), found["problems"]
-
-
-def _facts_of_evidence(size: int, damage: str) -> Facts:
-    return Facts({"bytes": size}, {"expected": EXPECTED}, (damage,))
 
 
 def _shown(problems: Sequence[str]) -> str:
