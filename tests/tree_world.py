@@ -44,6 +44,8 @@ def picture(root: Path) -> dict[bytes, tuple[Any, ...]]:
 def _everything(root: bytes) -> Iterator[bytes]:
     yield root
     for folder, folders, files in os.walk(root):
+        folders.sort()  # so that of a file's names the same one is always met first
+        files.sort()
         yield from (folder + b"/" + name for name in [*folders, *files])
 
 

@@ -35,7 +35,7 @@ def carry_forward(live: Path, staged: Path, record: Path, exclude: Exclude) -> N
     """
     if not (_is_folder(live) and _is_folder(staged)):
         return
-    if not record.exists():
+    if _recorded(record) is None:
         _write(record, excluded_below(staged, exclude))
     paths = [path for path in excluded_below(live, exclude) if not _has(staged, path)]
     for path in paths:
@@ -47,9 +47,9 @@ def carry_forward(live: Path, staged: Path, record: Path, exclude: Exclude) -> N
 
 def carry_back(new: Path, old: Path, record: Path, exclude: Exclude) -> None:
     """Move what is excluded, and not the backup's own, back into the old folder."""
-    if not (record.exists() and _is_folder(new) and _is_folder(old)):
+    backups = _recorded(record)
+    if backups is None or not (_is_folder(new) and _is_folder(old)):
         return
-    backups = set(json.loads(record.read_bytes()))
     paths = [
         path
         for path in excluded_below(new, exclude)
@@ -134,6 +134,17 @@ def _has(root: Path, path: str) -> bool:
 
 def _is_folder(path: Path) -> bool:
     return path.is_dir() and not path.is_symlink()
+
+
+def _recorded(record: Path) -> set[str] | None:
+    """Return what was written down; None if nothing was, or a crash cut it short.
+
+    It is on the disk before anything is moved, so with half a list nothing was.
+    """
+    try:
+        return set(json.loads(record.read_bytes()))
+    except (FileNotFoundError, ValueError):
+        return None
 
 
 def _write(record: Path, paths: list[str]) -> None:

@@ -111,7 +111,9 @@ def _member(entry: Entry, size: int) -> tarfile.TarInfo:
     member.type = TYPES[entry.kind]
     member.size = size
     member.mode = entry.mode
-    member.mtime = entry.mtime_ns / 1e9  # pax keeps the fraction
+    seconds, fraction = divmod(entry.mtime_ns, 10**9)
+    member.mtime = seconds
+    member.pax_headers = {"mtime": f"{seconds}.{fraction:09d}"}
     member.uid, member.gid = entry.uid, entry.gid
     member.uname, member.gname = entry.owner, entry.group
     member.linkname = entry.target
