@@ -129,10 +129,19 @@ def count_ids(connection: sqlite3.Connection, collection: Collection) -> int:
 
 
 def ids(connection: sqlite3.Connection, collection: Collection) -> Iterator[str]:
-    """Give every id of a collection, those still in the queue included."""
+    """Give every id of a collection, those still in the queue included.
+
+    They are set aside at once, and the database is let go: writers do not wait for the reader.
+    """
     parameters = (collection.topic, collection.row_seq, collection.row_segment)
-    for (name,) in connection.execute(_IDS, parameters):
-        yield str(name)
+    connection.execute(f"CREATE TEMP TABLE found AS {_IDS}", parameters)
+    return _set_aside(connection)
+
+
+def _set_aside(connection: sqlite3.Connection) -> Iterator[str]:
+    connection.execute("COMMIT")
+    for (value,) in connection.execute("SELECT * FROM temp.found"):
+        yield str(value)
 
 
 # The last thing that the queue says of each id, and what the table says of the others. Of an id's
@@ -159,18 +168,23 @@ def facts(connection: sqlite3.Connection) -> Facts:
 
 
 def values(connection: sqlite3.Connection, collection: Collection, key: str) -> Iterator[str]:
-    """Give one metadata value of every id that has it, as text; waiting changes included."""
+    """Give one metadata value of every id that has it, as text; waiting changes included.
+
+    They are set aside as `ids` does it.
+    """
     changed = _changed_values(connection, collection, key)
-    rows = connection.execute(
-        "SELECT e.embedding_id, m.string_value, m.int_value, m.float_value, m.bool_value"
+    connection.execute("CREATE TEMP TABLE changed (id TEXT PRIMARY KEY, value TEXT)")
+    connection.executemany("INSERT INTO temp.changed VALUES (?, ?)", changed.items())
+    connection.execute(
+        "CREATE TEMP TABLE found AS"
+        " SELECT coalesce(m.string_value, m.int_value, m.float_value, m.bool_value)"
         " FROM embeddings e JOIN embedding_metadata m ON m.id = e.id"
-        " WHERE e.segment_id = ? AND m.key = ?",
+        " WHERE e.segment_id = ? AND m.key = ?"
+        " AND e.embedding_id NOT IN (SELECT id FROM temp.changed)"
+        " UNION ALL SELECT value FROM temp.changed WHERE value IS NOT NULL",
         (collection.row_segment, key),
     )
-    for name, *candidates in rows:
-        if name not in changed:
-            yield _text(candidates)
-    yield from (value for value in changed.values() if value is not None)
+    return _set_aside(connection)
 
 
 def _changed_values(

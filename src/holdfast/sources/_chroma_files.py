@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 BLOCK = 4 << 20
 VERSION = 1
+MOST = 1 << 32  # elements; their numbers have four bytes
 FILES = ("header.bin", "data_level0.bin", "length.bin", "link_lists.bin")
 _HEADER = struct.Struct("<iQQQQQQiIQQQdQ")
 _WORD = 4
@@ -69,7 +70,7 @@ def read_header(folder: Path) -> Header:
         raise IndexDamaged(f"header.bin has version {version}; {VERSION} is known")
     for sound, what in (
         (start == 0, "the rows"),
-        (header.elements <= header.capacity, "the number of elements"),
+        (header.elements <= header.capacity < MOST, "the number of elements"),
         (0 < header.links_above <= header.links_ground <= _DEGREE, "the number of links"),
         (header.vector_at == (header.links_ground + 1) * _WORD, "the place of the vectors"),
         (header.label_at > header.vector_at, "the place of the labels"),
@@ -130,6 +131,10 @@ def check_upper_levels(folder: Path, header: Header) -> None:
         lists = _Lists(file, header)
         for element in range(header.elements):
             lists.walk(element)
+    # A search begins at the entry point, which is one of the highest.
+    if header.elements and not lists.highest == lists.entry == header.top_level:
+        problem = f"link_lists.bin goes up to level {lists.highest}, from {lists.entry}"
+        raise IndexDamaged(f"{problem}; header.bin says {header.top_level}")
 
 
 class _Lists:
@@ -140,6 +145,8 @@ class _Lists:
         self._header = header
         self._data = b""
         self._at = 0
+        self.highest = 0  # the highest level of any element
+        self.entry = 0  # that of the entry point
 
     def walk(self, element: int) -> None:
         data, at = self._data, self._at
@@ -150,6 +157,9 @@ class _Lists:
         levels, odd = divmod(size, self._header.list_above)
         if odd or levels > max(self._header.top_level, 0):
             raise IndexDamaged(f"link_lists.bin has a list of {size} bytes for element {element}")
+        self.highest = max(self.highest, levels)
+        if element == self._header.entry_point:
+            self.entry = levels
         self._check(self._take(size, element), element)
 
     def _check(self, lists: bytes, element: int) -> None:

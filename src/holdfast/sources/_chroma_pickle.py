@@ -135,19 +135,19 @@ class _Reader:
     def items(self) -> Iterator[Item]:
         """Walk the outer dictionary."""
         self._expect(_DICTIONARY)
-        if self._code() == _MARK:
+        self._expect(_MARK)
+        code = self._code()
+        while code != _ITEMS:
+            key = self._value(code)
+            if not isinstance(key, str):
+                raise self._refused(code)
             code = self._code()
-            while code != _ITEMS:
-                key = self._value(code)
-                if not isinstance(key, str):
-                    raise self._refused(code)
+            if code == _DICTIONARY:
+                code = yield from self._inner(key)
+            else:
+                yield "", key, self._value(code)
                 code = self._code()
-                if code == _DICTIONARY:
-                    code = yield from self._inner(key)
-                else:
-                    yield "", key, self._value(code)
-                    code = self._code()
-            self._expect(_STOP)
+        self._expect(_STOP)
 
     def _inner(self, name: str) -> Generator[Item, None, int]:
         """Walk one inner dictionary, and return the first instruction after it."""

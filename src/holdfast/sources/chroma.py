@@ -5,11 +5,9 @@ See `_chroma_fence` for how; the live folder is never opened by Chroma, and noth
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import sqlite3
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -58,7 +56,6 @@ COPY = "copy"  # the names in the workspace
 SCRATCH = "check.db"
 SKIPPED = {"node_modules", "__pycache__", "site-packages", "venv", "lost+found"}
 DEEPEST = 6
-SPOOLED = 1 << 20  # bytes of keys kept in memory; more go to a file
 
 
 class ChromaOptions(Options):
@@ -303,15 +300,10 @@ class ChromaSource:
                 "keys of a Chroma folder are chosen by `collection` and, if wanted, `metadata`"
             )
             raise UsageInvalid(problem=f"{self.name}: {problem}")
-        # Read at once, and given at leisure: as long as it is read, writers wait.
-        with tempfile.SpooledTemporaryFile(SPOOLED, "w+", encoding="utf-8") as spool:
-            with self._reading() as connection:
-                chosen = self._chosen(connection, options["collection"])
-                key = options.get("metadata")
-                found = ids(connection, chosen) if key is None else values(connection, chosen, key)
-                spool.writelines(json.dumps(each) + "\n" for each in found)
-            spool.seek(0)
-            yield (str(json.loads(line)) for line in spool)
+        with self._reading() as connection:
+            chosen = self._chosen(connection, options["collection"])
+            key = options.get("metadata")
+            yield ids(connection, chosen) if key is None else values(connection, chosen, key)
 
     def _chosen(self, connection: sqlite3.Connection, title: str) -> Collection:
         known = {each.title: each for each in collections(connection)}
