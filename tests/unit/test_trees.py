@@ -630,7 +630,7 @@ def test_owners_go_by_name_before_number(here: Path) -> None:
 
 
 def test_attributes_outside_of_user_are_left_out_and_noted(here: Path) -> None:
-    mine = {"uid": os.geteuid(), "gid": os.getegid()}
+    mine: dict[str, Any] = {"uid": os.geteuid(), "gid": os.getegid()}
     item = world.file("a", b"", xattrs={"trusted.x": b"1", "user.y": b"2"}, **mine)
     notes = write_tree(world.tree([world.folder(**mine), item]), here / "target")
     assert os.listxattr(here / "target" / "a") == ["user.y"]

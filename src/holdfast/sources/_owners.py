@@ -1,4 +1,4 @@
-"""Whose files are, when they are written back: by name, or by number if that is unknown."""
+"""Whose files are: by name first, and by number where a system does not know the name."""
 
 from __future__ import annotations
 
@@ -9,6 +9,32 @@ import pwd
 from holdfast.model.artifact import Entry
 
 from ._survey import Survey
+
+
+class People:
+    """The names of users and groups; each is looked up once, for that may ask a server."""
+
+    def __init__(self) -> None:
+        self._users: dict[int, str] = {}
+        self._groups: dict[int, str] = {}
+
+    def user(self, uid: int) -> str:
+        """Return the name of a user, or nothing if it has none here."""
+        if uid not in self._users:
+            try:
+                self._users[uid] = pwd.getpwuid(uid).pw_name
+            except KeyError:
+                self._users[uid] = ""
+        return self._users[uid]
+
+    def group(self, gid: int) -> str:
+        """Return the name of a group, or nothing if it has none here."""
+        if gid not in self._groups:
+            try:
+                self._groups[gid] = grp.getgrgid(gid).gr_name
+            except KeyError:
+                self._groups[gid] = ""
+        return self._groups[gid]
 
 
 class Owners:

@@ -12,8 +12,9 @@ from pathlib import Path
 
 from holdfast.model.artifact import Entry, EntryKind, TreeItems
 
+from ._owners import People
 from ._survey import Survey
-from ._walk import Exclude, People, walk
+from ._walk import Exclude, walk
 
 ROOT = "."
 Places = Mapping[str, Path]

@@ -8,9 +8,7 @@ in silence.
 
 from __future__ import annotations
 
-import grp
 import os
-import pwd
 import stat
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
@@ -21,6 +19,7 @@ from holdfast.model.artifact import CHUNK, Chunk, Chunks, Entry, EntryKind
 
 from ._extents import data_extents
 from ._folders import Descent
+from ._owners import People
 from ._survey import Survey
 from ._xattrs import AttributeReader
 
@@ -348,32 +347,6 @@ class _Walker:
             inode=status.st_ino,
             ctime_ns=status.st_ctime_ns,
         )
-
-
-class People:
-    """The names of users and groups; each is looked up once, for that may ask a server."""
-
-    def __init__(self) -> None:
-        self._users: dict[int, str] = {}
-        self._groups: dict[int, str] = {}
-
-    def user(self, uid: int) -> str:
-        """Return the name of a user, or nothing if it has none here."""
-        if uid not in self._users:
-            try:
-                self._users[uid] = pwd.getpwuid(uid).pw_name
-            except KeyError:
-                self._users[uid] = ""
-        return self._users[uid]
-
-    def group(self, gid: int) -> str:
-        """Return the name of a group, or nothing if it has none here."""
-        if gid not in self._groups:
-            try:
-                self._groups[gid] = grp.getgrgid(gid).gr_name
-            except KeyError:
-                self._groups[gid] = ""
-        return self._groups[gid]
 
 
 def _same(before: os.stat_result, after: os.stat_result) -> bool:
