@@ -40,7 +40,7 @@ def gather(most: int) -> list[Text]:
     passages that are equal would be equally good answers, in any order.
     """
     texts: list[Text] = []
-    seen: set[str] = set()
+    seen = {""}
     for path in _candidates():
         text = _read(path, seen)
         if text is not None:
@@ -68,9 +68,9 @@ def _read(path: Path, seen: set[str]) -> Text | None:
         content = path.read_text("utf-8")[:LONGEST]
     except (OSError, UnicodeDecodeError):
         return None
-    new = [part for part in content.split("\n\n") if (key := _key(part)) and key not in seen]
-    seen.update(_key(part) for part in new)
-    content = "\n\n".join(new)
+    new = {key: part for part in content.split("\n\n") if (key := _key(part)) not in seen}
+    seen.update(new)
+    content = "\n\n".join(new.values())
     if len(content) < SHORTEST or "\0" in content:
         return None
     return Text(_title(path), content)
@@ -93,8 +93,9 @@ def passages(content: str) -> list[str]:
     found: list[str] = []
     for paragraph in content.split("\n\n"):
         for piece in textwrap.wrap(" ".join(paragraph.split()), CHUNK):
-            room = CHUNK - len(piece)
-            if found and (len(found[-1]) < room or len(piece) < SCRAP):
+            # A scrap may go over the limit, but only one of them.
+            room = CHUNK if len(piece) < SCRAP else CHUNK - len(piece)
+            if found and len(found[-1]) < room:
                 found[-1] += "\n" + piece
             else:
                 found.append(piece)
