@@ -25,6 +25,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 
@@ -188,9 +189,7 @@ def write(job: dict[str, Any]) -> None:
     client = client_of(job)
     places = {name: opened(client, name, job.get("threshold")) for name in plan.names}
     with Path(job.get("log", os.devnull)).open("a", buffering=1) as log:
-        for number, operation in enumerate(plan.operations()):
-            if number == job.get("operations"):
-                break
+        for number, operation in enumerate(islice(plan.operations(), job.get("operations"))):
             log.write(f"{number} began {time.time()!r}\n")
             getattr(places[operation.collection], operation.verb)(**operation.arguments())
             log.write(f"{number} ended {time.time()!r}\n")

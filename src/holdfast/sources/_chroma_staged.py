@@ -14,6 +14,7 @@ from holdfast.ports import Source, Token
 
 from ._chroma_check import check_database, check_indexes
 from ._chroma_holder import DATABASE
+from ._chroma_open import require
 from ._swap import Swap
 from ._tree import write_tree
 
@@ -73,6 +74,7 @@ class ChromaStaged:
             self._check()
 
     def _check(self) -> None:
+        require("numpy", "restoring a Chroma folder")
         problems = check_database(self._new) or check_indexes(self._new, self._new / SCRATCH)
         if problems:
             raise SourceCorrupt(component=self._live.name, path=self._new, reason=problems[0].text)
