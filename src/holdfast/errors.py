@@ -183,6 +183,14 @@ class VaultUnavailable(HoldfastError):
     hint_text = N_("check that the folder exists and may be written")
 
 
+class VaultEmptied(HoldfastError):
+    code = "vault-emptied"
+    message = N_("vault {vault} holds none of the {count} backups that were made there")
+    hint_text = N_(
+        "is its disk mounted? if they were removed on purpose, run `holdfast catalog rebuild`"
+    )
+
+
 class NoSpace(HoldfastError):
     code = "no-space"
     message = N_("no space left while writing {path}")

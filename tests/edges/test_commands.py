@@ -374,3 +374,19 @@ def test_verbose_names_each_step(brain: Brain) -> None:
     said = brain.ok("restore", "--yes", "-v").err
     for step in ("staging projects", "comparing projects", "switching", "settling projects"):
         assert step in said
+
+
+def test_a_disk_that_is_not_mounted_is_noticed(brain: Brain) -> None:
+    brain.ok("backup")
+    (brain.folder / "backups").rename(brain.folder / "elsewhere")
+    (brain.folder / "backups").mkdir()  # what a mount point looks like without its disk
+    refused = brain.run("backup")
+    assert refused.status == 1
+    assert "none of the 1 backups" in refused.err
+    assert list((brain.folder / "backups").iterdir()) == []
+    (brain.folder / "backups").rmdir()
+    (brain.folder / "elsewhere").rename(brain.folder / "backups")
+    brain.ok("backup")
+    shutil.rmtree(brain.folder / "backups")  # on purpose, this time
+    brain.ok("catalog", "rebuild")
+    brain.ok("backup")

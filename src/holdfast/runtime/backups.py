@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from ..errors import CancelledLate, HoldfastError
+from ..errors import CancelledLate, HoldfastError, VaultEmptied
 from ..model.manifest import Manifest
 from ..model.marks import Level, Proof
 from ..model.retention import Keep
@@ -83,9 +83,11 @@ def backup(session: Session, order: BackupOrder, observe: Observer) -> BackupRep
         sweep(request.vaults, current.around)
         preflight(request.sources, request.vaults, current.around)
         hook(session, "before_backup", {})
-        result = back_up(request, current.around)
+        emptied = emptied_vaults(session, request.vaults, current)
+        result = back_up(replace(request, refused=emptied), current.around)
         seconds = session.clock.monotonic() - before
         _record(current, result, seconds)
+        _remember(current, result)
         with _too_late_once_sealed(current.backup):
             if result.cancelled:
                 raise KeyboardInterrupt
@@ -115,6 +117,37 @@ def sweep(vaults: Sequence[Vault], around: Surroundings) -> None:
                 around.warn(line, vault.name)
         except HoldfastError as error:
             around.warn(str(error), vault.name)  # the backup itself will say if the vault is gone
+
+
+def emptied_vaults(
+    session: Session, vaults: Sequence[Vault], current: Current
+) -> dict[str, HoldfastError]:
+    """Find vaults that hold nothing any more, though backups of this stack were made there.
+
+    A disk that is not mounted leaves an empty folder behind: a backup into that would fill the disk
+    below, and vanish when the right one is mounted again.
+    """
+    emptied: dict[str, HoldfastError] = {}
+    if current.catalog is None:
+        return emptied
+    for vault in vaults:
+        try:
+            known = current.catalog.count_backups(vault.name, session.stack.name)
+            if known and not list_backups(vault, session.stack.name).found_any:
+                emptied[vault.name] = VaultEmptied(vault=vault.name, count=known)
+        except HoldfastError as error:
+            current.around.warn(str(error), vault.name)
+    return emptied
+
+
+def _remember(current: Current, result: BackupResult) -> None:
+    """Note where backups were made; the note is a cache, and its loss no failure."""
+    try:
+        for vault, manifest in result.sealed.items():
+            if current.catalog is not None:
+                current.catalog.note(vault, manifest)
+    except HoldfastError as error:
+        current.around.warn(str(error))
 
 
 def _record(current: Current, result: BackupResult, seconds: float) -> None:

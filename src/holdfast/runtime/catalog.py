@@ -188,6 +188,11 @@ class Catalog:
         with self.database.transaction():
             self.database.change("forget_backup", {"vault": vault, "id": backup})
 
+    def count_backups(self, vault: str, stack: str) -> int:
+        """Return how many backups of a stack were made in a vault, as far as is known."""
+        rows = self.database.rows("count_backups", {"vault": vault, "stack": stack})
+        return int(rows[0]["count"])
+
     def backups(
         self, *, vault: str | None = None, stack: str | None = None
     ) -> list[tuple[str, Manifest]]:

@@ -52,6 +52,9 @@ VALUES (:vault, :id, :stack, :sequence, :manifest)
 ON CONFLICT (vault, id) DO UPDATE
 SET stack = excluded.stack, sequence = excluded.sequence, manifest = excluded.manifest;
 
+-- name: count_backups
+SELECT count(*) AS count FROM backups WHERE vault = :vault AND stack = :stack;
+
 -- name: forget_backup
 DELETE FROM backups WHERE vault = :vault AND id = :id;
 

@@ -19,6 +19,7 @@ from ..model.events import Event, Warned
 from ..model.facts import Json
 from ..model.runs import Run, RunState
 from ..ports import Observer
+from ..verbs.signals import uninterrupted
 from ..verbs.surroundings import Surroundings
 from .audit import AuditTrail
 from .catalog import Catalog, NoCatalog, finished
@@ -35,6 +36,7 @@ class Current:
     id: str
     around: Surroundings
     lease: Lease
+    catalog: Catalog | None  # None: it cannot be used just now
     backup: str = ""
     vault: str = ""
     partial: bool = False
@@ -54,7 +56,23 @@ def run(
 
     """
     refuse_unfinished(session, recovering=recovering)
-    observe = _undisturbed(observe)
+    over = False
+    try:
+        with _recorded(
+            session, verb, plan, _undisturbed(observe), recovering=recovering
+        ) as current:
+            yield current
+            over = True
+    except KeyboardInterrupt as error:
+        if over:
+            raise CancelledLate(what=f"{verb} {current.backup} is done") from error
+        raise
+
+
+@contextmanager
+def _recorded(
+    session: Session, verb: str, plan: str, observe: Observer, *, recovering: bool
+) -> Iterator[Current]:
     current: Current | None = None
     with ExitStack() as stack:
         runs = stack.enter_context(open_catalog(session, observe))
@@ -74,10 +92,13 @@ def run(
             current = Current(pending.id, around, lease)
             yield current
         except BaseException as error:
-            _end(session, runs, _ended(session, pending, current, error), observe)
+            with uninterrupted() as late:
+                _end(session, runs, _ended(session, pending, current, error), observe)
+                late.clear()  # it ends already, and for a reason that says more
             raise
-        done = finished(pending, session.clock.now(), current.state)
-        _end(session, runs, _told(done, current), observe)
+        with uninterrupted():
+            done = finished(pending, session.clock.now(), current.state)
+            _end(session, runs, _told(done, current), observe)
 
 
 def _begin(

@@ -27,7 +27,7 @@ from ..model.events import Progress, StepEnded, StepStarted
 from ..model.facts import Facts, Probe
 from ..model.manifest import Component, Manifest, Status, Stored
 from ..ports import Draft, Frozen, Source, Vault
-from ._signals import uninterrupted
+from .signals import uninterrupted
 from .guide import restore_guide
 from .surroundings import Surroundings
 from .tee import give
@@ -46,6 +46,7 @@ class BackupRequest:
     archive: str = "tar.zst"
     description: str = ""
     evidence: bool = False  # copy damaged stores as they are, marked as such
+    refused: Mapping[str, HoldfastError] = field(default_factory=dict)  # vaults not to write to
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +112,8 @@ class _Backup:
     def open_drafts(self, cleanup: ExitStack) -> None:
         for vault in self.request.vaults:
             try:
+                if vault.name in self.request.refused:
+                    raise self.request.refused[vault.name]
                 backup_id = vault.backup_id(self.request.stack, self.started)
                 drafting = vault.draft(backup_id, self.started, self.request.archive)
                 self.drafts[vault.name] = drafting.__enter__()

@@ -8,7 +8,7 @@ from pathlib import Path
 from ..errors import HoldfastError, RollbackIncomplete, ServicesDown
 from ..model.recovery import COMPLETED, ROLLED_BACK, Involved, RestoreState
 from ..ports import Journal, ServiceControl, Source, Staged
-from ._signals import uninterrupted
+from .signals import uninterrupted
 from .restore import Transaction
 from .surroundings import Surroundings
 

@@ -29,7 +29,7 @@ from ..model.facts import Facts, differences
 from ..model.manifest import Component, Manifest, Stored
 from ..model.stack import Check
 from ..ports import Journal, ServiceControl, Source, Staged, Vault
-from ._signals import uninterrupted
+from .signals import uninterrupted
 from .check import Violation, run_checks
 from .surroundings import Surroundings, counted
 

@@ -35,6 +35,11 @@ class Listing:
     backups: tuple[Listed, ...]
     damaged: tuple[Damaged, ...]
 
+    @property
+    def found_any(self) -> bool:
+        """Whether there is anything at all, readable or not."""
+        return bool(self.backups or self.damaged)
+
 
 def list_backups(vault: Vault, stack: str) -> Listing:
     """Return every backup of one stack that a vault holds."""
