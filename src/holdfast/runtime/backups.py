@@ -87,8 +87,8 @@ def backup(session: Session, order: BackupOrder, observe: Observer) -> BackupRep
         result = back_up(replace(request, refused=emptied), current.around)
         seconds = session.clock.monotonic() - before
         _record(current, result, seconds)
-        _remember(current, result)
         with _too_late_once_sealed(current.backup):
+            _remember(current, result)
             if result.cancelled:
                 raise KeyboardInterrupt
             level = order.verify or plan.verify

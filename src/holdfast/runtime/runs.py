@@ -89,7 +89,8 @@ def _recorded(
                 runs.save(replace(pending, state=RunState.IN_PROGRESS))
             record = stack.enter_context(Recorder(runs, pending.id, session.clock))
             around = Surroundings(session.clock, _both(record, observe), _empty_scratch(session))
-            current = Current(pending.id, around, lease)
+            usable = runs if isinstance(runs, Catalog) else None
+            current = Current(pending.id, around, lease, usable)
             yield current
         except BaseException as error:
             with uninterrupted() as late:

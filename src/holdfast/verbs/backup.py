@@ -27,8 +27,8 @@ from ..model.events import Progress, StepEnded, StepStarted
 from ..model.facts import Facts, Probe
 from ..model.manifest import Component, Manifest, Status, Stored
 from ..ports import Draft, Frozen, Source, Vault
-from .signals import uninterrupted
 from .guide import restore_guide
+from .signals import uninterrupted
 from .surroundings import Surroundings
 from .tee import give
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from ..errors import HoldfastError, RollbackIncomplete, ServicesDown
 from ..model.recovery import COMPLETED, ROLLED_BACK, Involved, RestoreState
 from ..ports import Journal, ServiceControl, Source, Staged
-from .signals import uninterrupted
 from .restore import Transaction
+from .signals import uninterrupted
 from .surroundings import Surroundings
 
 

@@ -29,8 +29,8 @@ from ..model.facts import Facts, differences
 from ..model.manifest import Component, Manifest, Stored
 from ..model.stack import Check
 from ..ports import Journal, ServiceControl, Source, Staged, Vault
-from .signals import uninterrupted
 from .check import Violation, run_checks
+from .signals import uninterrupted
 from .surroundings import Surroundings, counted
 
 
