@@ -48,7 +48,6 @@ class TestFolder(SourceContract):
 
 class TestSeveralPaths(SourceContract):
     def make_source(self, name: str, folder: Path) -> FilesSource:
-        (folder / "infra").mkdir(exist_ok=True)
         given = {"paths": ["infra/env", "infra/docker-compose.yml", "infra/more/deep.conf"]}
         options = FilesOptions.model_validate(given, context={"base": folder})
         return FilesSource(name, options)
@@ -79,13 +78,8 @@ class TestSeveralPaths(SourceContract):
             places = dict(source._places)
         return {name: without_times(path) for name, path in places.items() if path.exists()}
 
-    def test_reverting_where_nothing_was_leaves_nothing(self) -> None:  # type: ignore[override]
-        """The folder above two of the paths is the stack's own here: see `TestFolder`."""
-
 
 class TestSingleFile(SourceContract):
-    discoverable = True
-
     def make_source(self, name: str, folder: Path) -> FilesSource:
         return FilesSource(name, FilesOptions(path=folder / ".env"))
 
