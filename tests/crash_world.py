@@ -331,12 +331,12 @@ class _Faults:
                 self.step(lambda: write(descriptor, memoryview(data)[: len(data) // 2]))
             return write(descriptor, data)
 
-        def counted_fsync(descriptor: int) -> None:
+        def counted_fsync(descriptor: Any) -> None:
             self.step()
             fsync(descriptor)
 
         os.write = counted_write
-        os.fsync = counted_fsync
+        setattr(os, "fsync", counted_fsync)  # noqa: B010 - mypy forbids the plain way
         from holdfast.runtime.database import Database
 
         change = Database.change

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, NoReturn
@@ -14,7 +16,7 @@ from typing import Annotated, NoReturn
 import typer
 from typer.exceptions import TyperException
 
-from ..errors import FAILED, OK, Cancelled, HoldfastError, UsageInvalid
+from ..errors import CANCELLED, FAILED, OK, Cancelled, HoldfastError, NoSpace, UsageInvalid
 from ..i18n import _
 from . import (
     audit,
@@ -33,12 +35,10 @@ from . import (
     transfer,
     verify,
 )
-from .common import ConfigOption, Settings
+from .common import ENDING, ConfigOption, Settings, pass_over_interrupts
 
 LOUDNESS = frozenset({"-q", "--quiet", "-v", "-vv", "--verbose"})
 COMPLETION = "_HOLDFAST_COMPLETE"  # the variable by which a shell asks for completions
-
-ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 app = typer.Typer(
     name="holdfast",
@@ -114,6 +114,8 @@ def run(arguments: Sequence[str]) -> int:
         sys.stdout.flush()  # while a reader that went away can still be noticed
     except BaseException as error:  # noqa: BLE001 - the border: every failure gets its words here
         return _say_failure(error, as_json="--json" in arguments)
+    if returned == CANCELLED:  # which is how Typer hands a Ctrl-C on
+        return fail(Cancelled(), as_json="--json" in arguments)
     return returned if isinstance(returned, int) else OK
 
 
@@ -124,13 +126,8 @@ def hoisted(arguments: Sequence[str]) -> list[str]:
 
 
 def _say_failure(error: BaseException, *, as_json: bool) -> int:
-    if isinstance(error, HoldfastError):
-        return fail(error, as_json=as_json)
-    if isinstance(error, KeyboardInterrupt | typer.Abort):
-        return fail(Cancelled(), as_json=as_json)
-    if isinstance(error, TyperException):
-        problem = getattr(error, "format_message", error.__str__)()
-        return fail(UsageInvalid(problem=problem), as_json=as_json)
+    if (row := _row_of(error)) is not None:
+        return fail(row, as_json=as_json)
     if isinstance(error, BrokenPipeError):
         # Whoever read our output went away; what was asked for is done.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -140,23 +137,39 @@ def _say_failure(error: BaseException, *, as_json: bool) -> int:
     return _bug(error)
 
 
+def _row_of(error: BaseException) -> HoldfastError | None:
+    """Return the row of the error table that an error is, or comes down to."""
+    if isinstance(error, HoldfastError):
+        return error
+    if isinstance(error, KeyboardInterrupt | typer.Abort):
+        return Cancelled()
+    if isinstance(error, TyperException):
+        return UsageInvalid(problem=getattr(error, "format_message", error.__str__)())
+    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+        return NoSpace(path=error.filename or _("the output"))
+    return None
+
+
 def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
     """Let a request to end undo what is half-made; once: a second one must not stop the undoing.
 
     The later ones are heard and not obeyed, instead of ignored: that, commands would inherit.
     """
-    for number in ENDING:
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, _pass_over)
+    pass_over_interrupts()
     raise KeyboardInterrupt
 
 
-def _pass_over(_number: int, _frame: FrameType | None) -> None:
-    """Go on."""
-
-
 def fail(error: HoldfastError, *, as_json: bool) -> int:
-    """Say what failed and what to do now; returns the exit status."""
+    """Say what failed and what to do now; returns the exit status.
+
+    Where nobody can hear it, because the output is closed or its disk is full, the status tells.
+    """
+    with suppress(OSError):
+        _say(error, as_json=as_json)
+    return error.exit_status
+
+
+def _say(error: HoldfastError, *, as_json: bool) -> None:
     if as_json:
         document = {
             "error": {
@@ -170,7 +183,6 @@ def fail(error: HoldfastError, *, as_json: bool) -> int:
     typer.echo(f"holdfast: {error}", err=True)
     if error.hint:
         typer.echo(f"  {_('hint')}: {error.hint}", err=True)
-    return error.exit_status
 
 
 def _bug(error: BaseException) -> int:

@@ -18,6 +18,7 @@ from .common import (
     VaultOption,
     observer,
     open_session,
+    pass_over_interrupts,
     quiet,
 )
 
@@ -63,6 +64,7 @@ def backup(
         _show_plan(session, order, as_json=as_json)
         return
     report = backups.backup(session, order, observer(context, as_json=as_json, progress=progress))
+    pass_over_interrupts()
     if as_json:
         documents.show(documents.backup_report(report))
     elif _status(report) != OK or not quiet(context):

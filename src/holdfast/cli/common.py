@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -25,6 +27,8 @@ class Settings:
     quiet: bool = False
     verbose: int = 0
 
+
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 ConfigOption = Annotated[
     Path | None,
@@ -100,3 +104,17 @@ def confirmed(question: str, *, yes: bool, word: str) -> bool:
     typer.echo(question, err=True)
     prompt = _("Type {word} to go ahead").format(word=word)
     return bool(typer.prompt(prompt, default="", show_default=False, err=True) == word)
+
+
+def pass_over_interrupts() -> None:
+    """Obey no request to end any more: it is being obeyed, or all is done but telling it.
+
+    They are heard and passed over, not ignored: that, commands would inherit.
+    """
+    for number in ENDING:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _pass_over)
+
+
+def _pass_over(_number: int, _frame: FrameType | None) -> None:
+    """Go on."""

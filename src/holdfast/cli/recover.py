@@ -6,7 +6,7 @@ import typer
 
 from ..i18n import _
 from . import documents, text
-from .common import ConfigOption, JsonOption, observer, open_session
+from .common import ConfigOption, JsonOption, observer, open_session, pass_over_interrupts
 
 
 def register(app: typer.Typer) -> None:
@@ -22,6 +22,7 @@ def recover(
 
     session = open_session(context, config)
     outcomes = recover_all(session, observer(context, as_json=as_json))
+    pass_over_interrupts()
     if as_json:
         documents.show({"recovered": outcomes})
         return

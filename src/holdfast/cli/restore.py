@@ -23,6 +23,7 @@ from .common import (
     confirmed,
     observer,
     open_session,
+    pass_over_interrupts,
     quiet,
 )
 
@@ -85,6 +86,7 @@ def restore(
         raise NotConfirmed(what=f"restore {plan.listed.manifest.id}")
     heard = observer(context, as_json=as_json, progress=progress)
     report = restores.execute_restore(session, plan, heard)
+    pass_over_interrupts()
     if as_json:
         documents.show(documents.restore_report(report))
     elif not quiet(context):

@@ -78,6 +78,9 @@ def replace_file(path: Path, data: bytes) -> None:
         try:
             write_all(descriptor, data)
             os.fsync(descriptor)
+        except BaseException:
+            aside.unlink()
+            raise
         finally:
             os.close(descriptor)
         aside.replace(path)

@@ -95,11 +95,13 @@ def _recorded(
         except BaseException as error:
             with uninterrupted() as late:
                 _end(session, runs, _ended(session, pending, current, error), observe)
+                stack.__exit__(type(error), error, error.__traceback__)
                 late.clear()  # it ends already, and for a reason that says more
             raise
         with uninterrupted():
             done = finished(pending, session.clock.now(), current.state)
             _end(session, runs, _told(done, current), observe)
+            stack.close()
 
 
 def _begin(

@@ -122,7 +122,9 @@ class LocalStore:
         path = self.root
         for part in name.split("/"):
             path /= part
-            if path.is_symlink():
+            with self._translated(name):
+                is_link = path.is_symlink()
+            if is_link:
                 return None
         return path
 

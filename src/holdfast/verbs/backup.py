@@ -76,7 +76,12 @@ def back_up(request: BackupRequest, around: Surroundings) -> BackupResult:
         backup = _Backup(request, around)
         backup.open_drafts(cleanup)
         backup.copy()
-        return backup.seal()
+        with uninterrupted() as late:  # in all vaults, or in none
+            sealed = backup.seal()
+            cleanup.close()
+            cancelled = bool(late)
+            late.clear()
+        return BackupResult(sealed, backup.failures, backup.lost_vaults, cancelled)
 
 
 @dataclass(slots=True)
@@ -291,21 +296,19 @@ class _Backup:
 
     # --- sealing ---
 
-    def seal(self) -> BackupResult:
+    def seal(self) -> dict[str, Manifest]:
+        """Let the backup exist in every vault that is left; returns the manifests."""
         if len(self.failures) == len(self.request.sources):
             raise self._nothing()
         sealed: dict[str, Manifest] = {}
-        with uninterrupted() as late:  # in all vaults, or in none
-            for vault in self.request.vaults:
-                if vault.name in self.lost_vaults:
-                    continue
-                try:
-                    sealed[vault.name] = self._seal(vault)
-                except HoldfastError as error:
-                    self._lose(vault.name, error)
-            cancelled = bool(late)
-            late.clear()
-        return BackupResult(sealed, self.failures, self.lost_vaults, cancelled)
+        for vault in self.request.vaults:
+            if vault.name in self.lost_vaults:
+                continue
+            try:
+                sealed[vault.name] = self._seal(vault)
+            except HoldfastError as error:
+                self._lose(vault.name, error)
+        return sealed
 
     def _nothing(self) -> HoldfastError:
         errors = list(self.failures.values())
