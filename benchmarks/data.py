@@ -15,6 +15,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import BinaryIO
 
+from .measure import size_of
+
 MIB = 1 << 20
 ROW_BYTES = 900
 SMALL_FILES = 10_000  # of a tree of 1,500 MB; fewer in a smaller one
@@ -124,7 +126,7 @@ def chroma(folder: Path, megabytes: int) -> None:
         configuration={"hnsw": {"ef_construction": 16, "max_neighbors": 8}},
     )
     statements, text, number, batch = _statements(seeded), b"", 0, 250
-    while folder_size(folder) < megabytes * 1_000_000:
+    while size_of(folder) < megabytes * 1_000_000:
         while len(text) < batch * DOCUMENT_BYTES:
             text += next(statements)
         documents = [
@@ -138,17 +140,6 @@ def chroma(folder: Path, megabytes: int) -> None:
             documents=documents,
         )
         number += batch
-
-
-def folder_size(folder: Path) -> int:
-    """Return the bytes of all files below a folder that may change while they are counted."""
-    total = 0
-    for path in folder.rglob("*"):
-        try:
-            total += path.stat().st_size if path.is_file() else 0
-        except FileNotFoundError:
-            continue
-    return total
 
 
 def main() -> None:

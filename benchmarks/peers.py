@@ -23,15 +23,12 @@ def quoted(path: Path) -> str:
 
 
 def pack(name: str, tree: Path, out: Path, how: str, *, synced: bool = False) -> Command:
-    """Return tar writing an archive. ``how`` is its compression: ``gzip`` or ``zstd``."""
-    archive = (
-        f"tar -C {quoted(tree)} -czf {quoted(out)} ."
-        if how == "gzip"
-        else f"tar -C {quoted(tree)} -cf - . | zstd -q -1 -T2 -o {quoted(out)}"
-    )
-    script = f"{archive} && sync {quoted(out)}" if synced else archive
+    """Return tar writing an archive through a compressor, such as ``gzip -6``."""
+    script = f"tar -C {quoted(tree)} -cf - . | {how} > {quoted(out)}"
+    if synced:
+        script += f" && sync {quoted(out)}"
     empty = partial(remove, out)
-    return Command(name, shell(script), before=empty, after=empty)
+    return Command(name, shell(script), before=empty, after=empty, output=out)
 
 
 def unpack(name: str, archive: Path, folder: Path, *, synced: bool = False) -> Command:
@@ -73,5 +70,10 @@ def _into_new(
         subprocess.run(init, check=True, env=os.environ | environment, capture_output=True)
 
     return Command(
-        name, backup, before=prepare, after=partial(remove, repository), environment=environment
+        name,
+        backup,
+        before=prepare,
+        after=partial(remove, repository),
+        environment=environment,
+        output=repository,
     )

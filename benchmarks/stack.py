@@ -59,7 +59,8 @@ class Stack:
 
     def backup(self, name: str) -> Command:
         """Return a backup into an empty vault."""
-        return Command(name, holdfast("backup", PLAN, self.config), before=self._empty)
+        argv = holdfast("backup", PLAN, self.config)
+        return Command(name, argv, before=self._empty, output=self.folder / "backups")
 
     def verify(self, name: str, level: str) -> Command:
         """Return the verification of the newest backup."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from .measure import Figures
 
-HEAD = ("", "median", "min-max", "ratio", "bar", "met", "peak MB", "runs")
+HEAD = ("", "median", "min-max", "ratio", "bar", "met", "peak MB", "writes MB", "runs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,15 +21,16 @@ class Row:
     bar: str = ""
     met: bool | None = None  # None: a figure for information, nothing was promised
     peak: int = 0  # bytes; 0: not measured
+    size: int = 0  # bytes of what it writes; 0: not measured
     runs: int = 0
     ours: bool = False
 
     def cells(self) -> tuple[str, ...]:
         """Return the texts of the line."""
         met = {None: "", True: "yes", False: "no"}[self.met]
-        peak = str(round(self.peak / 1e6)) if self.peak else ""
-        runs = str(self.runs) if self.runs else ""
-        return (self.name, self.median, self.spread, self.ratio, self.bar, met, peak, runs)
+        numbers = (round(self.peak / 1e6), round(self.size / 1e6), self.runs)
+        shown = (str(number) if number else "" for number in numbers)
+        return (self.name, self.median, self.spread, self.ratio, self.bar, met, *shown)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,7 @@ def seconds_row(
         bar="" if most is None else f"≤ {most:g}{unit}",
         met=None if most is None else judged <= most,
         peak=figures.peak,
+        size=figures.size,
         runs=len(figures.samples),
         ours=ours,
     )

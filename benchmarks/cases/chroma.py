@@ -8,8 +8,8 @@ from functools import partial
 from pathlib import Path
 from statistics import median
 
-from ..data import folder_size, make
-from ..measure import Command, Figures, Sample, run
+from ..data import make
+from ..measure import Command, Figures, Sample, run, size_of
 from ..peers import pack
 from ..stack import Options, Stack
 from ..table import Row, Section, seconds_row
@@ -37,7 +37,7 @@ def measure(work: Path, options: Options) -> Section:
     stack = Stack(work / "stack", {"memory": {"source": "chroma", "path": str(store)}})
     stack.write()
     peer = replace(
-        pack("tar | zstd -1 -T2: not consistent", store, work / "out.tar.zst", "zstd"),
+        pack("tar | zstd -1 -T2: not consistent", store, work / "out.tar.zst", "zstd -q -1 -T2"),
         accept=(0, FILE_CHANGED),
     )
     commands = (peer, stack.backup("Holdfast backup"))
@@ -48,7 +48,7 @@ def measure(work: Path, options: Options) -> Section:
             if turn > 0:
                 rounds[command.name].append(done)
     theirs, ours = (_figures(name, done) for name, done in rounds.items())
-    gigabytes = folder_size(store) / 1e9
+    gigabytes = size_of(store) / 1e9
     return Section(
         "Chroma, 1 GB, live",
         f"An application adds 20 vectors of 1,536 dimensions every 50 ms meanwhile; at the end the "

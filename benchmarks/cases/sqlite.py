@@ -80,4 +80,4 @@ def _shell(database: Path, out: Path, *, held: bool) -> list[str]:
 
 def _copy(out: Path, name: str, argv: list[str], limit: float = 300.0) -> Command:
     empty = partial(remove, out)
-    return Command(name, argv, before=empty, after=empty, limit=limit)
+    return Command(name, argv, before=empty, after=empty, output=out, limit=limit)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def figures(*seconds: float, finished: bool = True) -> Figures:
-    return Figures("it", tuple(Sample(s, 1_000_000, finished) for s in seconds))
+    return Figures("it", tuple(Sample(s, 1_000_000, finished=finished) for s in seconds))
 
 
 def test_commands_are_run_in_turn_and_the_first_round_is_not_counted(tmp_path: Path) -> None:
@@ -66,6 +67,15 @@ def test_the_peak_is_that_of_the_largest_process_of_a_command() -> None:
     assert run(Command("it", shell(script))).peak > 200_000_000
 
 
+def test_what_a_command_wrote_is_weighed_before_it_is_removed(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    script = shell(f"mkdir -p {out}/in && head -c 3000 /dev/zero | tee {out}/a > {out}/in/b")
+    sample = run(Command("it", script, after=lambda: shutil.rmtree(out), output=out))
+
+    assert sample.size == 6000
+    assert not out.exists()
+
+
 def test_a_bar_is_met_or_not_by_the_ratio_of_the_medians() -> None:
     peer = figures(1.0, 2.0, 9.0)
 
@@ -112,6 +122,7 @@ def test_every_case_runs_and_prints_its_rows(tmp_path: Path) -> None:
         "holdfast list --json",
         "Holdfast, the copy alone",
         "Holdfast backup: copy, hash, count, seal, sync",
+        "tar | gzip -1",
         "Holdfast backup, tar.gz",
         "Holdfast backup, tar.zst",
         "Holdfast restore --target",
