@@ -109,7 +109,7 @@ def test_after_recovery_the_next_restore_and_backup_work(
 def test_a_killed_restore_elsewhere_leaves_the_target_as_it_was(
     commands: Commands, tmp_path: Path
 ) -> None:
-    trial = trial_of(commands, tmp_path, services=False)
+    trial = trial_of(commands, tmp_path)
     for step in range(20, 90, 12):
         world = trial.scenes.again()
         assert world.holdfast("restore", "--target", "elsewhere", kill_at=step).killed
@@ -118,3 +118,5 @@ def test_a_killed_restore_elsewhere_leaves_the_target_as_it_was(
             assert not (world.folder / "elsewhere").exists(), step
         assert world.live() == trial.old
         world.done("restore", "--target", "elsewhere")
+        log = world.folder / "services.log"
+        assert not log.exists(), "the application was stopped for what does not concern it"

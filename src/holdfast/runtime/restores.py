@@ -12,6 +12,7 @@ from pathlib import Path
 from ..errors import CancelledLate, TargetInUse
 from ..model.names import LATEST
 from ..model.recovery import RestoreState
+from ..model.stack import Services
 from ..ports import Observer, Source
 from ..verbs.recover import recover
 from ..verbs.restore import (
@@ -26,6 +27,7 @@ from ..verbs.restore import (
 from ..verbs.select import Listed
 from ..verbs.surroundings import Surroundings
 from . import journal
+from .commands import Commands
 from .runs import Current, hook, on_error, refuse_unfinished, run
 from .session import Session
 
@@ -89,7 +91,7 @@ def plan_restore(session: Session, order: RestoreOrder) -> RestorePlan:
 
 def refuse_occupied(session: Session, plan: RestorePlan) -> None:
     """Raise `TargetInUse` early, where no services are named that would be stopped first."""
-    if session.stack.services.stop:
+    if session.stack.services.stop and plan.order.target is None:
         return
     for change in plan.changes:
         if change.occupants:
@@ -107,7 +109,8 @@ def execute_restore(session: Session, plan: RestorePlan, observe: Observer) -> R
         hook(session, "before_restore", {"HOLDFAST_BACKUP": manifest.id})
         request = _request(session, plan, current.id)
         with _begun(session, plan, current) as log, _too_late_once_decided(log, manifest.id):
-            transaction = Transaction(current.id, log, session.commands, current.lease.check)
+            services = _services(session, elsewhere=plan.order.target is not None)
+            transaction = Transaction(current.id, log, services, current.lease.check)
             result = restore(request, transaction, current.around)
             seconds = session.clock.monotonic() - before
             current.figures |= {
@@ -139,6 +142,11 @@ def _too_late_once_decided(log: journal.Journal, backup: str) -> Iterator[None]:
         if log.state.decided:
             raise CancelledLate(what=f"{backup} is restored and in force") from error
         raise
+
+
+def _services(session: Session, *, elsewhere: bool) -> Commands:
+    """Return what stops the application; nothing for a restore that does not touch its data."""
+    return Commands(Services(), session.stack.file.parent) if elsewhere else session.commands
 
 
 def _request(session: Session, plan: RestorePlan, run_id: str) -> RestoreRequest:
@@ -194,7 +202,8 @@ def _recover(
 ) -> str:
     state = log.state
     attic = None if state.target else session.attic / state.run
-    transaction = Transaction(state.run, log, session.commands, fence)
+    services = _services(session, elsewhere=bool(state.target))
+    transaction = Transaction(state.run, log, services, fence)
     return recover(state, lambda name: _target(session, state, name), attic, transaction, around)
 
 
