@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 from tests.crash_world import Commands, World, copy_world, picture
@@ -26,11 +28,34 @@ services:
 """
 
 
-def make_stack(folder: Path, *, services: bool = False) -> None:
+VECTORS = "  vectors: {source: chroma, path: data/vectors}\n"
+ADD_VECTORS = """
+import chromadb, sys
+from chromadb.config import Settings
+settings = Settings(anonymized_telemetry=False)
+client = chromadb.PersistentClient(path=sys.argv[1], settings=settings)
+collection = client.get_or_create_collection("episodes", embedding_function=None)
+names = [f"{sys.argv[2]} {number}" for number in range(50)]
+collection.add(ids=names, embeddings=[[float(len(name)), 1.0, 2.0] for name in names])
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+def make_stack(folder: Path, *, services: bool = False, vectors: bool = False) -> None:
     """Write configuration and data; what the data is can be told from `change`."""
     (folder / "data").mkdir(parents=True)
-    (folder / "holdfast.yaml").write_text(CONFIG + (SERVICES if services else ""))
+    config = CONFIG.replace("vaults:", VECTORS + "vaults:") if vectors else CONFIG
+    (folder / "holdfast.yaml").write_text(config + (SERVICES if services else ""))
     change(folder, "old")
+    if vectors:
+        add_vectors(folder, "old")
+
+
+def add_vectors(folder: Path, generation: str) -> None:
+    """Add to the vector store by Chroma itself, in a process of its own."""
+    command = [sys.executable, "-c", ADD_VECTORS, str(folder / "data" / "vectors"), generation]
+    subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=True)
 
 
 def change(folder: Path, generation: str) -> None:
@@ -91,10 +116,17 @@ def sealed(world: World) -> dict[str, dict[str, str]]:
 class Scenes:
     """Copies of one prepared world, always at the same place, since journals hold whole paths."""
 
-    def __init__(self, commands: Commands, folder: Path, *, services: bool = False) -> None:
+    def __init__(
+        self,
+        commands: Commands,
+        folder: Path,
+        *,
+        services: bool = False,
+        vectors: bool = False,
+    ) -> None:
         self.original = folder / "original"
         self.world = World(folder / "world", commands)
-        make_stack(self.world.folder, services=services)
+        make_stack(self.world.folder, services=services, vectors=vectors)
 
     def keep(self) -> None:
         """Remember the world as it is now."""

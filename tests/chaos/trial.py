@@ -171,7 +171,9 @@ class Trial:
         if not kill:
             ran = self._world.holdfast(*words)
         elif self._chance.random() < 0.6:
-            step = self._chance.randint(1, SIZES[verb])
+            # Half of them late, where the switch and the decision are.
+            first = self._chance.choice([1, SIZES[verb] * 2 // 3])
+            step = self._chance.randint(first, SIZES[verb])
             ran = self._world.holdfast(*words, kill_at=step, torn=self._chance.random() < 0.5)
         else:
             process = self._world.commands.start(self._folder, *words)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.crash_stack import Scenes, change, sealed, strays
+from tests.crash_stack import ADD_VECTORS, Scenes, change, sealed, strays
 from tests.crash_world import Commands, World
 from tests.edges.bad_days import newest, says, told
 
@@ -306,6 +306,21 @@ def test_a_restore_under_a_running_application_is_refused(world: World) -> None:
         with program(code, world.folder / path):
             says(world.holdfast("restore", "--yes"), 11, path.split("/")[1].split(".")[0], "in use")
     assert world.live() == live
+    world.done("restore", "--yes")
+
+
+def test_a_restore_under_an_open_vector_store_is_refused(
+    commands: Commands, tmp_path: Path
+) -> None:
+    world = Scenes(commands, tmp_path, vectors=True).world
+    world.done("backup")
+    vectors = world.folder / "data" / "vectors"
+    for code, arguments in (
+        (ADD_VECTORS, (vectors, "newer")),
+        (HOLDS_FILE, (vectors / "chroma.sqlite3",)),
+    ):
+        with program(code, *arguments):
+            says(world.holdfast("restore", "--yes"), 11, "vectors", "in use")
     world.done("restore", "--yes")
 
 

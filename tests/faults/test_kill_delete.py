@@ -26,16 +26,11 @@ def three_backups(commands: Commands, folder: Path) -> Scenes:
 
 
 def kill_at_every(
-    scenes: Scenes,
-    command: tuple[str, ...],
-    look: Callable[[World], None],
-    stride: int,
-    prepare: Callable[[World], object] = lambda _world: None,
+    scenes: Scenes, command: tuple[str, ...], look: Callable[[World], None], stride: int
 ) -> None:
     step = 1
     while True:
         world = scenes.again()
-        prepare(world)
         before = sealed(world)
         ran = world.holdfast(*command, kill_at=step, torn=bool(step % 2))
         if not ran.killed:
@@ -105,7 +100,9 @@ def kill_case(commands: Commands, folder: Path, case: str, stride: int) -> None:
     words, look, prepare = CASES[case]
     oldest = min(scenes.world.backups())
     command = tuple(oldest if word == "OLDEST" else word for word in words)
-    kill_at_every(scenes, command, look, stride, prepare)
+    prepare(scenes.world)
+    scenes.keep()
+    kill_at_every(scenes, command, look, stride)
 
 
 @pytest.mark.parametrize("case", CASES)

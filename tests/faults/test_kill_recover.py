@@ -11,6 +11,8 @@ from holdfast.runtime.journal import open_journals
 from tests.crash_world import Commands, World, copy_world
 from tests.faults.test_kill_restore import Trial, recover, services_run, trial_of
 
+SPREAD = 9  # every step is tried, but each from another state that a killed restore leaves
+
 
 def signature(world: World) -> str:
     """Return how far the journal of a killed restore had come; empty where there is none open."""
@@ -68,4 +70,4 @@ def test_a_killed_recovery_is_finished_by_the_next(commands: Commands, tmp_path:
 def test_no_step_of_a_recovery_is_a_bad_one_to_die_at(commands: Commands, tmp_path: Path) -> None:
     trial = trial_of(commands, tmp_path)
     for number, (_state, kept) in enumerate(interrupted(trial, 1)):
-        kill_recovery(trial, kept, 1 + number % 6, 6)
+        kill_recovery(trial, kept, 1 + number % SPREAD, SPREAD)

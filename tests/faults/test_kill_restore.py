@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from holdfast.runtime.journal import open_journals
-from tests.crash_stack import Scenes, change, strays
+from tests.crash_stack import Scenes, add_vectors, change, strays
 from tests.crash_world import Commands, World
 
 SHARDS = 4
@@ -25,16 +25,19 @@ class Trial:
     new: dict[str, str]
 
 
-def trial_of(commands: Commands, folder: Path, *, services: bool = True) -> Trial:
-    scenes = Scenes(commands, folder, services=services)
+def trial_of(commands: Commands, folder: Path, *, vectors: bool = False) -> Trial:
+    scenes = Scenes(commands, folder, services=True, vectors=vectors)
     world = scenes.world
     world.done("backup")
     change(world.folder, "replaced")
+    if vectors:
+        add_vectors(world.folder, "replaced")
     scenes.keep()
     old = world.live()
     world.done("restore", "--yes")
     new = world.live()
-    assert set(old.values()).isdisjoint(v for v in new.values() if v[:1] == "6" and len(v) > 9)
+    assert all(old[name] != new[name] for name in ("projects.db", "settings.db", "uploads/a.txt"))
+    assert not vectors or old["vectors/chroma.sqlite3"] != new["vectors/chroma.sqlite3"]
     return Trial(scenes, old, new)
 
 
@@ -91,6 +94,13 @@ def test_no_step_of_a_restore_is_a_bad_one_to_die_at(
     commands: Commands, tmp_path: Path, shard: int
 ) -> None:
     assert kill_at_every(trial_of(commands, tmp_path), 1 + shard, SHARDS) > FEWEST
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_restore_of_vectors_is_put_right_too(commands: Commands, tmp_path: Path) -> None:
+    trial = trial_of(commands, tmp_path, vectors=True)
+    assert kill_at_every(trial, 10, 11) > FEWEST
 
 
 def test_after_recovery_the_next_restore_and_backup_work(
