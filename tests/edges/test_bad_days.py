@@ -96,8 +96,8 @@ def test_a_missing_folder_is_named(world: World) -> None:
 def test_a_damaged_database_can_be_kept_as_evidence_and_never_counts_as_good(world: World) -> None:
     good = max(world.backups())
     spoil_pages(world.folder / "data" / "settings.db")
-    ran = world.holdfast("backup", "--evidence")
-    assert ran.status in {0, 3}, ran.err
+    told(world.holdfast("backup", "--evidence"), 3, "EVIDENCE OF DAMAGE")
+    assert "evidence of damage" in world.done("list").out
     assert len(world.backups()) == 2
     assert world.asked("show", "latest")["id"] == good
 
@@ -199,6 +199,21 @@ def test_a_vault_on_a_full_disk_keeps_nothing_half_made(world: World, size: str)
         ran = world.holdfast("backup")
         says(ran, 1, "no space left")
         assert world.backups() == set()
+
+
+@as_root
+def test_a_vault_that_fails_beside_a_sound_one_is_said_and_the_sound_one_is_good(
+    world: World,
+) -> None:
+    with small_disk(world.folder / "small", "16k"):
+        config = world.folder / "holdfast.yaml"
+        other = "  other: {kind: plain, url: small/backups}\nplans:"
+        config.write_text(config.read_text().replace("plans:", other))
+        ran = world.holdfast("backup")
+        told(ran, 3, "NOT IN EVERY VAULT", "not in other", "no space left")
+        assert world.asked("show", "latest", "--vault", "local")["good"]
+        assert world.holdfast("show", "latest", "--vault", "other").status == 10
+    assert strays(world) == []
 
 
 @as_root

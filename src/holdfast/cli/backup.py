@@ -73,9 +73,17 @@ def backup(
 
 
 def _status(report: BackupReport) -> int:
-    if not report.result.complete:
+    if not (report.result.complete and report.manifest.good):
         return PARTIAL
     return VERIFICATION_FAILED if report.unproven else OK
+
+
+def _verdict(report: BackupReport) -> str:
+    if report.manifest.good:
+        return _("complete") if report.result.complete else _("complete, BUT NOT IN EVERY VAULT")
+    if report.result.failures:
+        return _("PARTIAL: not a good backup")
+    return _("EVIDENCE OF DAMAGE: not a good backup")
 
 
 def _show_plan(session: Session, order: BackupOrder, *, as_json: bool) -> None:
@@ -112,11 +120,10 @@ def _show(report: BackupReport) -> None:
         for c in manifest.components
     ]
     text.table((_("component"), _("kind"), _("holds")), rows)
-    whole = _("complete") if report.result.complete else _("PARTIAL: not a good backup")
     text.say(
         _("{id}: {whole}, {size} in {seconds}, skew {skew:.2f} s, in {vaults}").format(
             id=manifest.id,
-            whole=whole,
+            whole=_verdict(report),
             size=text.size(manifest.size),
             seconds=text.duration(report.seconds),
             skew=manifest.skew_seconds,

@@ -79,7 +79,9 @@ def _row(listed: Listed) -> tuple[str, ...]:
 
 
 def _state(listed: Listed) -> str:
-    words = [_("complete") if listed.manifest.good else _(listed.manifest.status.value)]
+    words = [_("complete") if listed.manifest.good else _("partial")]
+    if any(component.evidence for component in listed.manifest.components):
+        words = [_("evidence of damage")]
     if listed.marks.verified:
         words.append(_("verified ({level})").format(level=listed.marks.verified))
     if listed.marks.failed:

@@ -10,7 +10,7 @@ import re
 import sqlite3
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -92,9 +92,13 @@ class Database:
             try:
                 yield
                 connection.execute("COMMIT")
-            finally:
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
+            except BaseException:
+                with suppress(
+                    sqlite3.Error
+                ):  # a full disk has rolled it back; the first error tells
+                    if connection.in_transaction:
+                        connection.execute("ROLLBACK")
+                raise
 
     def fold(self) -> None:
         """Write everything into the one file, durably, before that is moved."""
