@@ -130,3 +130,21 @@ def test_a_killed_restore_elsewhere_leaves_the_target_as_it_was(
         world.done("restore", "--target", "elsewhere")
         log = world.folder / "services.log"
         assert not log.exists(), "the application was stopped for what does not concern it"
+
+
+def test_what_a_restore_replaced_is_kept_whole_or_not_shown(
+    commands: Commands, tmp_path: Path
+) -> None:
+    scenes = trial_of(commands, tmp_path).scenes
+    scenes.world.done("restore", "--yes")  # so that there is an older way back to let go
+    scenes.keep()
+    steps = scenes.world.done("restore", "--yes").steps
+    for step in range(steps - 24, steps, 2):
+        world = scenes.again()
+        assert world.holdfast("restore", "--yes", kill_at=step).killed
+        world.done("recover")
+        for place in world.asked("status")["replaced"]:
+            kept = {path.name for path in Path(place).iterdir()}
+            assert kept == {"projects", "settings", "uploads"}, step
+            assert (Path(place) / "uploads" / "uploads" / "deep").is_dir(), step
+            assert (Path(place) / "projects" / "projects.db").exists(), step

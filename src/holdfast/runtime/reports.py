@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 
 from ..errors import HoldfastError
 from ..model.facts import Probe
@@ -88,9 +89,16 @@ def status(session: Session) -> Status:
         running=session.leases().holder(session.stack.name),
         unfinished=[one.run for one in session.unfinished()],
         recent=recent,
-        replaced=sorted(str(p) for p in session.attic.glob("*")) if session.attic.exists() else [],
+        replaced=_replaced(session.attic),
         problem=problem,
     )
+
+
+def _replaced(attic: Path) -> list[str]:
+    """Return where what restores replaced is kept, but for what is being removed."""
+    if not attic.is_dir():
+        return []
+    return sorted(str(place) for place in attic.iterdir() if not place.name.startswith("."))
 
 
 def _vault_status(listing: Listing) -> VaultStatus:

@@ -168,11 +168,15 @@ def _clear_attic(session: Session, newest: str, around: Surroundings) -> None:
     """Let go what earlier restores replaced: one way back is kept, the newest."""
     if not (session.attic / newest).is_dir():
         return
-    for old in session.attic.iterdir():
-        if old.name != newest:
-            shutil.rmtree(old, ignore_errors=True)
-            if old.exists():
-                around.warn(f"{old} could not be removed")
+    for old in sorted(session.attic.iterdir()):
+        if old.name == newest:
+            continue
+        try:
+            # Renamed first: what is half-removed must not look like a way back.
+            going = old if old.name.startswith(".") else old.rename(old.with_name(f".{old.name}"))
+            shutil.rmtree(going)
+        except OSError as error:
+            around.warn(f"{old} could not be removed: {error.strerror}")
 
 
 def recover_all(session: Session, observe: Observer) -> dict[str, str]:
