@@ -303,13 +303,13 @@ class RollbackIncomplete(HoldfastError):
 
 
 class SettleIncomplete(HoldfastError):
-    code = "settle-incomplete"
+    code, exit_status = "settle-incomplete", PARTIAL
     message = N_("restored, but the replaced content could not be put away: {problems}")
     hint_text = N_("correct the cause and run `holdfast recover`")
 
 
 class ServicesDown(HoldfastError):
-    code = "services-down"
+    code, exit_status = "services-down", PARTIAL
     message = N_("the data is in order, but the services could not be started: {reason}")
     hint_text = N_("start them by hand")
 
@@ -329,7 +329,9 @@ class CatalogUnusable(HoldfastError):
 class JournalDamaged(HoldfastError):
     code = "journal-damaged"
     message = N_("the journal of restore {run} is damaged at record {record}: {reason}")
-    hint_text = N_("recovery touched nothing; {path} still tells, line by line, what was done to what")
+    hint_text = N_(
+        "recovery touched nothing; {path} still tells, line by line, what was done to what"
+    )
 
 
 class AuditBroken(HoldfastError):
@@ -347,6 +349,12 @@ class StateUnwritable(HoldfastError):
 class Cancelled(HoldfastError):
     code, exit_status = "cancelled", CANCELLED
     message = N_("cancelled; nothing half-made was kept")
+
+
+class AfterwardsFailed(HoldfastError):
+    code, exit_status = "afterwards-failed", PARTIAL
+    message = N_("{what}, but what was to follow failed: {reason}")
+    hint_text = N_("correct the cause; what is done need not be done again")
 
 
 class CancelledLate(HoldfastError):

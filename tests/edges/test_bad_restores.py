@@ -55,10 +55,24 @@ def logged(world: World) -> list[str]:
 def test_services_that_do_not_start_leave_the_restored_data_in_force(world: World) -> None:
     old = world.live()
     with_services(world, stop=LOG_STOP, start='[sh, -c, "echo no database; exit 4"]')
-    says(world.holdfast("restore", "--yes"), 1, "services could not be started", "no database")
+    says(world.holdfast("restore", "--yes"), 3, "services could not be started", "no database")
     assert world.live() != old
     assert "recover" not in world.done("list").err
     assert world.runs()[0]["error_code"] == "services-down"
+
+
+def test_what_is_done_is_not_called_failed_because_of_what_was_to_follow(world: World) -> None:
+    old = world.live()
+    hooks = 'hooks: {after_backup: ["false"], after_restore: ["false"]}\n'
+    config = world.folder / "holdfast.yaml"
+    config.write_text(config.read_text() + hooks)
+    first = max(world.backups())
+    says(world.holdfast("backup"), 3, "sealed and kept", "hooks.after_backup")
+    assert len(world.backups()) == 2
+    assert world.runs()[0]["state"] == "completed"
+    says(world.holdfast("restore", first, "--yes"), 3, "in force", "hooks.after_restore")
+    assert world.live() != old
+    assert "recover" not in world.done("list").err
 
 
 def test_services_that_are_not_well_put_everything_back(world: World) -> None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from ..errors import CancelledLate, HoldfastError, VaultEmptied
+from ..errors import HoldfastError, VaultEmptied
 from ..model.manifest import Manifest
 from ..model.marks import Level, Proof
 from ..model.retention import Keep
@@ -16,7 +15,7 @@ from ..verbs.prune import plan_pruning, prune
 from ..verbs.select import find, list_backups
 from ..verbs.surroundings import Surroundings
 from ..verbs.verify import verify
-from .runs import Current, hook, on_error, run
+from .runs import Current, afterwards, hook, on_error, run
 from .session import Session
 
 
@@ -87,7 +86,7 @@ def backup(session: Session, order: BackupOrder, observe: Observer) -> BackupRep
         result = back_up(replace(request, refused=emptied), current.around)
         seconds = session.clock.monotonic() - before
         _record(current, result, seconds)
-        with _too_late_once_sealed(current.backup):
+        with afterwards(f"{current.backup} is sealed and kept"):
             _remember(current, result)
             if result.cancelled:
                 raise KeyboardInterrupt
@@ -98,15 +97,6 @@ def backup(session: Session, order: BackupOrder, observe: Observer) -> BackupRep
                 pruned = _prune(session, request.vaults, plan.keep, plan.timezone, current.around)
             hook(session, "after_backup", {"HOLDFAST_BACKUP": current.backup})
         return BackupReport(current.id, result, seconds, proofs, pruned)
-
-
-@contextmanager
-def _too_late_once_sealed(backup: str) -> Iterator[None]:
-    """Never call a backup cancelled that exists."""
-    try:
-        yield
-    except KeyboardInterrupt as error:
-        raise CancelledLate(what=f"{backup} is sealed and kept") from error
 
 
 def sweep(vaults: Sequence[Vault], around: Surroundings) -> None:

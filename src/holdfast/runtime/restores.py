@@ -28,7 +28,7 @@ from ..verbs.select import Listed
 from ..verbs.surroundings import Surroundings
 from . import journal
 from .commands import Commands
-from .runs import Current, hook, on_error, refuse_unfinished, run
+from .runs import Current, afterwards, hook, on_error, refuse_unfinished, run
 from .session import Session
 
 
@@ -117,8 +117,9 @@ def execute_restore(session: Session, plan: RestorePlan, observe: Observer) -> R
                 "seconds": round(seconds, 3),
                 "violations": len(result.violations),
             }
-            _clear_attic(session, current.id, current.around)
-            hook(session, "after_restore", {"HOLDFAST_BACKUP": manifest.id})
+            with afterwards(f"{manifest.id} is restored and in force"):
+                _clear_attic(session, current.id, current.around)
+                hook(session, "after_restore", {"HOLDFAST_BACKUP": manifest.id})
     return RestoreReport(current.id, manifest.id, result, seconds, plan.changes)
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..errors import (
+    AfterwardsFailed,
     Cancelled,
     CancelledLate,
     HoldfastError,
@@ -191,7 +192,8 @@ def _state_of(error: BaseException) -> RunState:
         return RunState.ROLLED_BACK
     if isinstance(error, Cancelled | KeyboardInterrupt):
         return RunState.CANCELLED
-    return RunState.COMPLETED if isinstance(error, CancelledLate) else RunState.FAILED
+    done = isinstance(error, CancelledLate | AfterwardsFailed)
+    return RunState.COMPLETED if done else RunState.FAILED
 
 
 def _told(done: Run, current: Current | None) -> Run:
@@ -233,6 +235,17 @@ def on_error(session: Session) -> Iterator[None]:
         except HoldfastError as another:
             error.add_note(str(another))
         raise
+
+
+@contextmanager
+def afterwards(done: str) -> Iterator[None]:
+    """Never call cancelled or failed what is done, because of what was to follow it."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        raise CancelledLate(what=done) from error
+    except HoldfastError as error:
+        raise AfterwardsFailed(what=done, reason=error) from error
 
 
 def hook(session: Session, name: str, environment: Mapping[str, str]) -> None:
