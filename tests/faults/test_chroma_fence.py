@@ -35,7 +35,9 @@ pytest.importorskip("chromadb")
 FREEZE = """
 import sys
 from pathlib import Path
+from holdfast.sources import _chroma_fence
 from holdfast.sources.chroma import ChromaOptions, ChromaSource
+_chroma_fence.HOLDER = Path(sys.argv[3])
 source = ChromaSource("memory", ChromaOptions(path=sys.argv[1]))
 with source.freeze(Path(sys.argv[2])):
     raise SystemExit("it was copied")
@@ -66,23 +68,33 @@ def workspace(tmp_path: Path) -> Path:
     return workspace
 
 
+RESTLESS = """\
+import os, runpy, sys
+
+real = os.copy_file_range
+
+def copy_file_range(*arguments):
+    os.utime({index!r})
+    return real(*arguments)
+
+os.copy_file_range = copy_file_range
+sys.argv[0] = {holder!r}
+runpy.run_path({holder!r}, run_name="__main__")
+"""
+
+
 @contextmanager
-def restless(store: Path) -> Iterator[None]:
-    """Make an index look as if it was being written all the time: a copy then waits, locked."""
+def restless(store: Path) -> Iterator[Path]:
+    """Have an index written to whenever it is copied: the copy then goes on waiting, locked.
+
+    Gives the program that holds the lock, for a backup in another process.
+    """
     index = next(store.glob("*/header.bin"))
-    over = threading.Event()
-
-    def touch() -> None:
-        while not over.wait(0.003):
-            os.utime(index)
-
-    thread = threading.Thread(target=touch)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
+    holder = store.parent / "restless_holder.py"
+    holder.write_text(RESTLESS.format(index=str(index), holder=str(_chroma_fence.HOLDER)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_chroma_fence, "HOLDER", holder)
+        yield holder
 
 
 def writable(store: Path) -> bool:
@@ -117,9 +129,9 @@ def nothing_wrong() -> list[Problem]:
 @pytest.fixture
 def backup(store: Path, workspace: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A process that makes a backup and is holding the lock."""
-    with restless(store):
+    with restless(store) as holder:
         process = subprocess.Popen(
-            [sys.executable, "-c", FREEZE, str(store), str(workspace)],
+            [sys.executable, "-c", FREEZE, str(store), str(workspace), str(holder)],
             stderr=subprocess.DEVNULL,
         )
         try:
