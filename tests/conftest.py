@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 from importlib.util import find_spec
+from pathlib import Path
 
 import hypothesis
+import pytest
 
 # A failing example prints the line that repeats it, and the seed of the run is in the header.
 hypothesis.settings.register_profile("here", print_blob=True, deadline=None, max_examples=60)
@@ -31,3 +33,14 @@ def pytest_report_header() -> list[str]:
     return [f"hypothesis profile: {hypothesis.settings.get_current_profile_name()}"] + [
         f"ABSENT: {one}" for one in absent
     ]
+
+
+# Folders whose tests start writers, kill processes or fill disks; and pages whose commands are run.
+SLOW = {"faults", "real", "systems", "docs"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave out of `make test-fast` what needs patience by its nature, wherever it is written."""
+    for item in items:
+        if SLOW & set(Path(item.path).relative_to(item.config.rootpath).parts):
+            item.add_marker("slow")
