@@ -61,13 +61,13 @@ def kill_recovery(trial: Trial, kept: Path, start: int, stride: int) -> None:
 
 def test_a_killed_recovery_is_finished_by_the_next(commands: Commands, tmp_path: Path) -> None:
     trial = trial_of(commands, tmp_path)
-    for number, (_state, kept) in enumerate(interrupted(trial, 25)):
-        kill_recovery(trial, kept, 8 + number, 20)
+    for number, (_state, kept) in enumerate(interrupted(trial, 11)):
+        kill_recovery(trial, kept, 8 + 3 * number, 30)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_no_step_of_a_recovery_is_a_bad_one_to_die_at(commands: Commands, tmp_path: Path) -> None:
     trial = trial_of(commands, tmp_path)
-    for number, (_state, kept) in enumerate(interrupted(trial, 1)):
+    for number, (_state, kept) in enumerate(interrupted(trial, 2)):
         kill_recovery(trial, kept, 1 + number % SPREAD, SPREAD)
