@@ -40,8 +40,10 @@ def describe(minutes: float, *, small: bool) -> str:
             "Peers and Holdfast run in turn (A B A B) in one session, after a round that is not "
             "counted; `ratio` is a median by the median of the peer above it. What was written "
             "before is synced before each run. The page cache is not dropped: everything is read "
-            "from memory, and the disk counts only where something is synced. Other work may go on "
-            "on the machine: trust ratios more than seconds, and the spread more than either."
+            "from memory, and the disk counts only where something is synced. `CPU s` are seconds "
+            "of all cores, of a command and its children: other work disturbs them least. The load "
+            f"average at the end was {os.getloadavg()[2]:.1f} over 15 minutes; what exceeds "
+            f"{os.cpu_count()} by much was other work, and the times are then to be doubted."
         ),
     ]
     if small:

@@ -8,6 +8,7 @@ therefore kept small, and data is made in processes of their own.
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import statistics
 import subprocess
@@ -50,6 +51,7 @@ class Sample:
     seconds: float
     peak: int  # bytes
     size: int = 0  # bytes of its output
+    cpu: float = 0.0  # seconds that processors were busy with it, those of its children too
     finished: bool = True  # False: it was ended at its limit
 
 
@@ -79,6 +81,11 @@ class Figures:
     def peak(self) -> int:
         """The largest process of all runs."""
         return max(sample.peak for sample in self.samples)
+
+    @property
+    def cpu(self) -> float:
+        """The processor seconds in the middle: what other work on the machine disturbs least."""
+        return statistics.median(sample.cpu for sample in self.samples)
 
     @property
     def size(self) -> int:
@@ -126,7 +133,7 @@ def run(command: Command) -> Sample:
             env={**os.environ, **command.environment},
             start_new_session=True,
         )
-        finished, status, peak = _wait(process, command.limit)
+        finished, status, usage = _wait(process, command.limit)
         seconds = time.perf_counter() - begun
         errors.seek(0)
         said = errors.read().decode("utf-8", "replace").strip()
@@ -134,7 +141,8 @@ def run(command: Command) -> Sample:
         raise BenchmarkFailed(f"{command.name} ended with {status}: {said[-600:]}")
     size = size_of(command.output) if command.output else 0
     command.after()
-    return Sample(seconds, peak, size, finished)
+    cpu = usage.ru_utime + usage.ru_stime
+    return Sample(seconds, usage.ru_maxrss * 1024, size, cpu, finished)
 
 
 def size_of(path: Path) -> int:
@@ -148,8 +156,10 @@ def size_of(path: Path) -> int:
     return total
 
 
-def _wait(process: subprocess.Popen[bytes], limit: float) -> tuple[bool, int, int]:
-    """Wait for a process; at its limit its whole group is ended. Returns also its peak in bytes."""
+def _wait(
+    process: subprocess.Popen[bytes], limit: float
+) -> tuple[bool, int, resource.struct_rusage]:
+    """Wait for a process, whose whole group is ended at its limit; returns also what it used."""
     overdue = threading.Event()
 
     def end() -> None:
@@ -167,4 +177,4 @@ def _wait(process: subprocess.Popen[bytes], limit: float) -> tuple[bool, int, in
     finally:
         timer.cancel()
     process.returncode = os.waitstatus_to_exitcode(status)
-    return not overdue.is_set(), process.returncode, usage.ru_maxrss * 1024
+    return not overdue.is_set(), process.returncode, usage

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from .measure import Figures
 
-HEAD = ("", "median", "min-max", "ratio", "bar", "met", "peak MB", "writes MB", "runs")
+HEAD = ("", "median", "min-max", "ratio", "bar", "met", "CPU s", "peak MB", "writes MB", "runs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +20,7 @@ class Row:
     ratio: str = ""
     bar: str = ""
     met: bool | None = None  # None: a figure for information, nothing was promised
+    cpu: float = 0.0  # seconds; 0: not measured
     peak: int = 0  # bytes; 0: not measured
     size: int = 0  # bytes of what it writes; 0: not measured
     runs: int = 0
@@ -30,7 +31,8 @@ class Row:
         met = {None: "", True: "yes", False: "no"}[self.met]
         numbers = (round(self.peak / 1e6), round(self.size / 1e6), self.runs)
         shown = (str(number) if number else "" for number in numbers)
-        return (self.name, self.median, self.spread, self.ratio, self.bar, met, *shown)
+        cpu = f"{self.cpu:.2f}" if self.cpu else ""
+        return (self.name, self.median, self.spread, self.ratio, self.bar, met, cpu, *shown)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,7 @@ def seconds_row(
         ratio="" if ratio is None else f"{ratio:.2f} x",
         bar="" if most is None else f"≤ {most:g}{unit}",
         met=None if most is None else judged <= most,
+        cpu=figures.cpu,
         peak=figures.peak,
         size=figures.size,
         runs=len(figures.samples),

@@ -70,7 +70,9 @@ def _round(command: Command, store: Path, log: Path) -> Round:
         sample = run(prepared)
         ended = time.time()
         time.sleep(1.0)  # the write that the end of the backup delayed is in the log
-    waited = pauses(log, window[0], ended)
+    # None at all: it was over between two writes. A write that was held up would be among them,
+    # and a writer that died has raised.
+    waited = pauses(log, window[0], ended) or [0.0]
     return Round(sample, max(waited), median(waited))
 
 

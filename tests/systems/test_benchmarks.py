@@ -67,6 +67,12 @@ def test_the_peak_is_that_of_the_largest_process_of_a_command() -> None:
     assert run(Command("it", shell(script))).peak > 200_000_000
 
 
+def test_processor_seconds_count_the_children_of_a_command() -> None:
+    script = f"{sys.executable} -c 'for i in range(10_000_000): pass' | cat"
+    busy, idle = run(Command("busy", shell(script))), run(Command("idle", ["sleep", "0.3"]))
+    assert busy.cpu > 0.1 > idle.cpu
+
+
 def test_what_a_command_wrote_is_weighed_before_it_is_removed(tmp_path: Path) -> None:
     out = tmp_path / "out"
     script = shell(f"mkdir -p {out}/in && head -c 3000 /dev/zero | tee {out}/a > {out}/in/b")
