@@ -125,6 +125,7 @@ class Trial:
         self._expected: Content = {name: [] for name in NAMES}
         self._backups: dict[str, Content] = {}
         self._since_sweep = 0
+        self._sizes = dict(SIZES)
 
     def run(self, kills: int) -> None:
         """Go on until so many commands were killed; raises `Violation`."""
@@ -172,8 +173,8 @@ class Trial:
             ran = self._world.holdfast(*words)
         elif self._chance.random() < 0.6:
             # Half of them late, where the switch and the decision are.
-            first = self._chance.choice([1, SIZES[verb] * 2 // 3])
-            step = self._chance.randint(first, SIZES[verb])
+            size = self._sizes[verb]
+            step = self._chance.randint(self._chance.choice([1, size * 2 // 3]), size)
             ran = self._world.holdfast(*words, kill_at=step, torn=self._chance.random() < 0.5)
         else:
             process = self._world.commands.start(self._folder, *words)
@@ -182,6 +183,7 @@ class Trial:
                 os.kill(process, signal.SIGKILL)
             ran = self._world.commands.finish()
         (self.tally.kills if ran.killed else self.tally.ended)[verb] += 1
+        self._sizes[verb] = ran.steps or self._sizes[verb]  # it grows with what is stored
         return ran
 
     def _recover(self, ran: Ran) -> None:
