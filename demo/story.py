@@ -246,7 +246,7 @@ class Story:
         self._screen.claim(
             f"{len(checked.get('integrity', []))} stores are sound, and their references whole",
             holds=checked.get("passed", False) and checked.get("checks") == CHECKS,
-            otherwise=str(checked.get("problems", "nothing was checked")),
+            otherwise=_found(checked),
         )
 
     # --- helpers ---
@@ -293,6 +293,13 @@ def _counts(backup: Outcome) -> dict[str, int]:
         name: parts.get(component, {}).get("counts", {}).get(count, -1)
         for name, (component, count) in names.items()
     }
+
+
+def _found(checked: Report) -> str:
+    """Return what `holdfast check` found wrong, in one line."""
+    integrity = [line for lines in checked.get("integrity", {}).values() for line in lines]
+    violated = [f"{one['check']}: {one['count']}" for one in checked.get("violations", [])]
+    return "; ".join(integrity + violated) or "nothing was checked"
 
 
 def _same(one: Report, other: Report) -> bool:
