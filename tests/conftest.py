@@ -35,12 +35,14 @@ def pytest_report_header() -> list[str]:
     ]
 
 
-# Folders whose tests start writers, kill processes or fill disks; and pages whose commands are run.
+# Tests that start writers, kill processes, fill disks or open real Chroma; pages whose commands run.
 SLOW = {"faults", "real", "systems", "docs"}
+SLOW_FILES = ("test_chroma_", "test_interrupts", "test_bad_", "test_hostile_")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Leave out of `make test-fast` what needs patience by its nature, wherever it is written."""
     for item in items:
-        if SLOW & set(Path(item.path).relative_to(item.config.rootpath).parts):
+        path = Path(item.path).relative_to(item.config.rootpath)
+        if SLOW & set(path.parts) or path.name.startswith(SLOW_FILES):
             item.add_marker("slow")
