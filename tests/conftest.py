@@ -35,7 +35,7 @@ def pytest_report_header() -> list[str]:
     ]
 
 
-# Tests that start writers, kill processes, fill disks or open real Chroma; pages whose commands run.
+# Tests that start writers, kill processes, fill disks or open real Chroma; pages that are run.
 SLOW = {"faults", "real", "systems", "docs"}
 SLOW_FILES = ("test_chroma_", "test_interrupts", "test_bad_", "test_hostile_")
 

@@ -38,7 +38,7 @@ class HoldfastError(Exception):
     hint_text: ClassVar[str] = ""
 
     def __init__(self, **fields: object) -> None:
-        """Take exactly the fields that ``message`` and ``hint_text`` name; more or fewer is a bug."""
+        """Take exactly the fields that ``message`` and ``hint_text`` name; others are a bug."""
         wanted = fields_of(self.message) | fields_of(self.hint_text)
         if wanted != set(fields):
             different = sorted(wanted ^ set(fields))

@@ -64,7 +64,7 @@ class Source(Protocol):
 
     @classmethod
     def discover(cls, folder: Path) -> Iterable[Discovery]:
-        """Find stores of this kind below a folder, without opening them in a way that changes them."""
+        """Find stores of this kind below a folder, changing nothing."""
 
     def probe(self) -> Probe:
         """Look whether the store can be reached. Never raises for a store that cannot."""
@@ -81,7 +81,7 @@ class Source(Protocol):
         """
 
     def inspect(self, artifacts: Sequence[Artifact], workspace: Path) -> Inspection:
-        """Read stored artifacts with the store's own means and count them; each is read to its end."""
+        """Read stored artifacts to their ends with the store's own means, and count them."""
 
     def staging(self, tag: str) -> Staged:
         """Return the place beside the live store where a restore puts new content. Touches nothing.
@@ -93,7 +93,7 @@ class Source(Protocol):
         """Return a staging by its token, in another process, after a crash."""
 
     def at(self, folder: Path) -> Source:
-        """Return a source of the same kind, with the same own name of file, that lives in ``folder``.
+        """Return a source of the same kind, with the same name of file, that lives in ``folder``.
 
         For ``restore --target`` and for scratch copies; ``folder`` need not exist.
         """
@@ -104,16 +104,16 @@ class Source(Protocol):
     def guide(self, paths: Mapping[str, str]) -> Sequence[str]:
         """Return shell lines that restore this component without Holdfast, for ``RESTORE.md``.
 
-        ``paths`` maps the file name of each artifact (``part``, empty where there is one) to its path,
-        quoted for the shell; the lines restore into the folder ``"$TARGET"``.
+        ``paths`` maps the ``part`` of each artifact (empty where there is one) to its path, quoted
+        for the shell; the lines restore into the folder ``"$TARGET"``.
         """
 
 
 class Staged(Protocol):
     """New content beside the live one.
 
-    The order is `fill`, `activate`, `settle`; `revert` may come after any of them but `settle`, may be
-    called twice, and after a crash at any point of the others. ``token`` is plain JSON and known
+    The order is `fill`, `activate`, `settle`; `revert` may come after any of them but `settle`, may
+    be called twice, and after a crash at any point of the others. ``token`` is plain JSON and known
     before anything is touched, so that it can be written down first.
     """
 
@@ -198,7 +198,7 @@ class Store(Protocol):
         """Return how many bytes there is room for, if that is known."""
 
     def sweep(self) -> list[str]:
-        """Remove what writers that died left half-written; one line for each. Never a live one's."""
+        """Remove what writers that died left half-written; one line each. Never a live one's."""
 
 
 @runtime_checkable
@@ -303,8 +303,8 @@ class Vault(Protocol):
 class Journal(Protocol):
     """What a restore writes down before it acts, so that another process can finish or undo it.
 
-    Every method returns only when its record is durable. Of one that raises nothing is recorded; but
-    once `end` has recorded, it may still raise because the journal could not be put away.
+    Every method returns only when its record is durable. Of one that raises nothing is recorded;
+    but once `end` has recorded, it may still raise because the journal could not be put away.
     """
 
     def prepare(self, component: str, kind: str, token: Token) -> None:
@@ -363,7 +363,7 @@ class Clock(Protocol):
 
 
 class Observer(Protocol):
-    """Hears what happens in a run. Called from several threads; must not raise or block for long."""
+    """Hears what happens in a run, in several threads; must not raise or block for long."""
 
     def __call__(self, event: Event, /) -> None:
         """Hear one event."""

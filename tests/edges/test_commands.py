@@ -217,6 +217,9 @@ def test_a_restore_whose_references_are_broken_says_so(brain: Brain) -> None:
     assert restored.status == 21
     assert "every episode belongs to a project" in restored.err
     assert brain.count() == 3
+    again = brain.run("restore", "--yes", "--json")
+    assert again.status == 21
+    assert [violation["count"] for violation in again.json["violations"]] == [1]
 
 
 def test_status_tells_whether_promises_are_kept(brain: Brain) -> None:

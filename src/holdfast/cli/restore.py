@@ -93,7 +93,11 @@ def restore(
         _show(report)
     if report.result.violations:
         problems = "; ".join(str(violation) for violation in report.result.violations)
-        raise ReferencesBroken(problems=problems)
+        broken = ReferencesBroken(problems=problems)
+        if not as_json:
+            raise broken
+        typer.echo(f"holdfast: {broken}", err=True)  # the document is printed, and has them all
+        raise typer.Exit(broken.exit_status)
 
 
 def _instant(word: str, backup: str) -> datetime:

@@ -13,8 +13,8 @@ class Facts:
     """What a source counted about itself; never an estimate, unless ``notes`` says so.
 
     ``counts`` are numbers that can be compared between then and now, named ``unit/thing`` or just
-    ``unit``: ``rows/stories``, ``vectors/memory``, ``files``, ``bytes``. ``details`` is the rest: schema
-    version, dimension and metric of a collection, journal mode.
+    ``unit``: ``rows/stories``, ``vectors/memory``, ``files``, ``bytes``. ``details`` is the rest:
+    schema version, dimension and metric of a collection, journal mode.
     """
 
     counts: Mapping[str, int] = field(default_factory=dict)

@@ -43,8 +43,8 @@ class Form(StrEnum):
 class Stored:
     """One artifact as a vault keeps it.
 
-    ``path`` is where it lies, relative to the vault's root; ``size`` and ``sha256`` are those of the
-    bytes that lie there. ``encoding`` says how to read them: ``identity``, ``zstd``, ``tar+zstd``
+    ``path`` is where it lies, relative to the vault's root; ``size`` and ``sha256`` are those of
+    the bytes that lie there. ``encoding`` says how to read them: ``identity``, ``zstd``, ``tar+zstd``
     or ``tar+gzip``. ``content_size`` counts the bytes inside, and ``entries`` those of a tree: a
     reader that finds more stops, so that an archive cannot blow up.
     """
@@ -117,7 +117,7 @@ class Manifest:
 
 
 def encode(manifest: Manifest) -> bytes:
-    """Return the manifest as JSON text for people and programs: UTF-8, indented, sorted by field."""
+    """Return the manifest as JSON text for people and programs: UTF-8, indented."""
     document: dict[str, Any] = {"format": FORMAT}
     document |= {f.name: getattr(manifest, f.name) for f in fields(manifest)}
     document["created_at"] = _instant_text(manifest.created_at)
@@ -150,7 +150,9 @@ def decode(data: bytes, backup: str) -> Manifest:
         _check_format(document, backup)
         manifest = _manifest(document)
     except (ValueError, TypeError, KeyError, RecursionError, UnsafeName) as error:
-        raise BackupDamaged(backup=backup, path=FILE_NAME, reason=f"not a manifest: {error}") from error
+        raise BackupDamaged(
+            backup=backup, path=FILE_NAME, reason=f"not a manifest: {error}"
+        ) from error
     if manifest.id != backup:
         reason = f"it is the manifest of {manifest.id}"
         raise BackupDamaged(backup=backup, path=FILE_NAME, reason=reason)

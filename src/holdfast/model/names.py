@@ -94,7 +94,7 @@ def template_fields(template: str) -> set[str]:
 
 
 def check_template(template: str, known: Collection[str], *, needs: Collection[str] = ()) -> None:
-    """Raise ``ValueError`` unless a template uses only ``known`` fields and all that it ``needs``."""
+    """Raise ``ValueError`` unless a template uses ``known`` fields only and all it ``needs``."""
     fields = template_fields(template)
     if unknown := fields - set(known):
         problem = f"unknown field {{{min(unknown)}}}; known: {', '.join(sorted(known))}"

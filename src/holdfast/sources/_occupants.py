@@ -16,11 +16,11 @@ def open_by(paths: Sequence[Path], *, writing: bool = False) -> list[str]:
     users can be seen by root only: an empty answer to anyone else is no proof.
     """
     roots = [os.path.realpath(path) for path in paths]
-    users = []
-    for process in _processes():
-        if any(_inside(opened, roots) for opened in _opened(process, writing=writing)):
-            users.append(f"{_name(process)} (pid {process.name})")
-    return users
+    return [
+        f"{_name(process)} (pid {process.name})"
+        for process in _processes()
+        if any(_inside(opened, roots) for opened in _opened(process, writing=writing))
+    ]
 
 
 def _processes() -> Iterator[Path]:
