@@ -386,7 +386,7 @@ def preflight(sources: Sequence[Source], vaults: Sequence[Vault], around: Surrou
         probe: Probe = source.probe()
         needed += probe.size
         for problem in probe.problems:
-            around.warn(problem, source.name)
+            around.warn(problem)
     for vault, free in room.items():
         if free is not None and free < needed:
             text = f"only {free >> 20} MiB free, and the stack has {needed >> 20} MiB uncompressed"
