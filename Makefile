@@ -6,7 +6,9 @@
 MAKEFLAGS += --no-builtin-rules
 .NOTPARALLEL:  # one .venv, one step at a time
 
-PYTHON ?= python3
+# Debian's own first: an interpreter below a home folder cannot be run by the other users of tests.
+PYTHON ?= $(shell /usr/bin/python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	2>/dev/null && echo /usr/bin/python3 || echo python3)
 JOBS ?= 2
 ARGS ?=
 

@@ -10,6 +10,8 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from tests.other_user import can_run_python
+
 # A failing example prints the line that repeats it, and the seed of the run is in the header.
 hypothesis.settings.register_profile("here", print_blob=True, deadline=None, max_examples=60)
 hypothesis.settings.register_profile("thorough", print_blob=True, deadline=None, max_examples=2000)
@@ -28,6 +30,8 @@ def pytest_report_header() -> list[str]:
     """Say what is missing, and what that leaves untested."""
     absent = [f"{tool} ({why})" for tool, why in TOOLS.items() if shutil.which(tool) is None]
     absent += [f"{name} ({why})" for name, why in PACKAGES.items() if find_spec(name) is None]
+    if not can_run_python():
+        absent.append("a Python that others may run (what they may not read is tried by root only)")
     if os.geteuid() != 0:
         absent.append("root (small file systems are not mounted: a truly full disk is not tried)")
     return [f"hypothesis profile: {hypothesis.settings.get_current_profile_name()}"] + [

@@ -15,8 +15,8 @@ import pytest
 from tests.crash_stack import ADD_VECTORS, Scenes, change, sealed, strays
 from tests.crash_world import Commands, World
 from tests.edges.bad_days import newest, says, told
+from tests.other_user import NOBODY, as_other_user
 
-NOBODY = 65534
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root; named in the report header")
 
 
@@ -120,7 +120,7 @@ def test_a_read_error_makes_the_backup_partial(world: World) -> None:
     still_good(world, before)
 
 
-@as_root
+@as_other_user
 def test_what_may_not_be_read_is_named(world: World) -> None:
     give_away(world)
     secret = world.folder / "data" / "uploads" / "a.txt"
@@ -233,7 +233,7 @@ def test_a_state_on_a_full_disk_is_said_and_nothing_lost(world: World) -> None:
 # --- the state folder -----------------------------------------------------------------------------
 
 
-@as_root
+@as_other_user
 def test_a_state_folder_that_may_not_be_written_stops_writers_and_not_readers(world: World) -> None:
     give_away(world)
     for path in [world.folder / ".holdfast", *(world.folder / ".holdfast").rglob("*")]:
@@ -244,7 +244,7 @@ def test_a_state_folder_that_may_not_be_written_stops_writers_and_not_readers(wo
     assert max(world.backups()) in world.done("list", user=NOBODY).out
 
 
-@as_root
+@as_other_user
 def test_a_vault_that_may_not_be_written_is_named(world: World) -> None:
     give_away(world)
     os.chown(world.folder / "backups", 0, 0)
