@@ -40,11 +40,11 @@ demo: install  ## Break a small application and bring it back, to see what Holdf
 
 .PHONY: test
 test: lint types  ## Lint, types and the whole test suite
-	$(bin)/python -m pytest -n $(JOBS) $(ARGS)
+	$(bin)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 .PHONY: test-fast
 test-fast: develop  ## The tests that need no real store and no patience: under a minute
-	$(bin)/python -m pytest -n $(JOBS) -m "not slow" $(ARGS)
+	$(bin)/python -m pytest -n $(JOBS) --dist worksteal -m "not slow" $(ARGS)
 
 .PHONY: lint
 lint: develop  ## Every ruff rule, and the format
