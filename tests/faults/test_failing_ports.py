@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -71,6 +72,7 @@ class Scene:
     vaults: list[MemoryVault] = field(default_factory=lambda: [MemoryVault("a"), MemoryVault("b")])
     events: list[Event] = field(default_factory=list)
     at_event: Callable[[int], None] = lambda _number: None
+    _hearing: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
         self.fill("first")
@@ -90,8 +92,10 @@ class Scene:
         return Surroundings(Clock(), self._hear, self.folder)
 
     def _hear(self, event: Event) -> None:
-        self.events.append(event)
-        self.at_event(len(self.events))
+        with self._hearing:  # two readers at once must not both be the fifth
+            self.events.append(event)
+            number = len(self.events)
+        self.at_event(number)
 
 
 @pytest.fixture
