@@ -21,9 +21,11 @@ code := $(wildcard src tests demo benchmarks)
 # runs; when they do not, nothing is installed and the network is not touched.
 digest = $(shell cat $(1) 2>/dev/null | sha256sum | cut -c1-16)
 product_files := requirements/build.txt requirements/product.txt
+server_files := requirements/servers.txt
 dev_files := requirements/dev.txt
 product := .venv/.product-$(call digest,$(product_files))
 dev := .venv/.dev-$(call digest,$(dev_files))
+servers := .venv/.servers-$(call digest,$(server_files) scripts/servers)
 project := .venv/.project-$(call digest,pyproject.toml)
 
 .PHONY: help
@@ -35,8 +37,8 @@ help:  ## Show this list
 install: $(product) $(project)  ## Install the product with all extras; then run .venv/bin/holdfast
 
 .PHONY: demo
-demo: install  ## Break a small application and bring it back, to see what Holdfast does
-	$(bin)/python -m demo $(ARGS)
+demo: install $(if $(filter full,$(STACK)),servers)  ## Break a small application and bring it back; STACK=full: with servers
+	$(bin)/python -m demo $(if $(STACK),--stack $(STACK)) $(ARGS)
 
 .PHONY: test
 test: lint types  ## Lint, types and the whole test suite
@@ -56,7 +58,7 @@ types: develop  ## mypy, strict
 	$(bin)/mypy $(code)
 
 .PHONY: bench
-bench: install  ## Side by side with the peers (installs them); writes docs/benchmarks.md
+bench: install servers  ## Side by side with the peers (installs them); writes docs/benchmarks.md
 	@scripts/setup bench
 	$(bin)/python -m benchmarks $(or $(ARGS),--write)
 
@@ -64,13 +66,17 @@ bench: install  ## Side by side with the peers (installs them); writes docs/benc
 chaos: develop  ## Kill and starve backups and restores at random; nothing may be lost
 	$(bin)/python -m tests.chaos $(ARGS)
 
+.PHONY: servers
+servers: $(servers)  ## The servers that tests, the full demo and benchmarks start for themselves
+
 .PHONY: develop
-develop: $(dev) $(project)  ## Install the product and the tools to work on it
+develop: $(dev) $(servers) $(project)  ## Install the product and the tools to work on it
 
 .PHONY: requirements
 requirements: develop  ## Pin requirements/*.txt again; ARGS=--upgrade takes newer versions
 	$(compile) --extra all --group dev --output-file requirements/dev.txt $(ARGS)
 	$(compile) --extra all --constraint requirements/dev.txt --output-file requirements/product.txt
+	$(compile_group) servers --constraint requirements/dev.txt --output-file requirements/servers.txt
 	$(compile_group) build --constraint requirements/dev.txt --output-file requirements/build.txt
 
 # One version for every Python and platform; names no index, so pip uses the one it is given.
@@ -102,6 +108,12 @@ $(dev): | $(bin)/pip programs
 	@echo "Installing the product's requirements and the tools into .venv (about a minute, once)"
 	@$(pip) install --require-hashes $(dev_files:%=-r %)
 	@rm -f .venv/.dev-* .venv/.product-* && touch $@ $(product)
+
+$(servers): | $(bin)/pip programs
+	@echo "Installing the servers that tests and benchmarks use into .venv (about a minute, once)"
+	@$(pip) install --require-hashes $(server_files:%=-r %)
+	@scripts/servers
+	@rm -f .venv/.servers-* && touch $@
 
 # In place: a `git pull` needs no new install. The requirements are there already, with hatchling.
 $(project): | $(bin)/pip programs

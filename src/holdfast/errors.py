@@ -162,6 +162,48 @@ class SourceUnstable(HoldfastError):
     hint_text = N_("try again when fewer writes are under way")
 
 
+class ServerUnreachable(HoldfastError):
+    code, retryable = "server-unreachable", True
+    message = N_("{component}: {where} cannot be reached: {reason}")
+    hint_text = N_("is the server running, and is its address in the configuration right?")
+
+
+class AccessRefused(HoldfastError):
+    code = "access-refused"
+    message = N_("{component}: {where} refuses access: {reason}")
+    hint_text = N_("correct the user, password or key of this component, or its rights there")
+
+
+class ServerFailed(HoldfastError):
+    code = "server-failed"
+    message = N_("{component}: {where}: {reason}")
+    hint_text = N_("look at the server's own log; nothing half-made was kept")
+
+
+class ConnectionLost(HoldfastError):
+    code, retryable = "connection-lost", True
+    message = N_("{component}: the connection to {where} broke off: {reason}")
+    hint_text = N_("nothing half-made was kept; try again, and look at the network between")
+
+
+class ToolMissing(HoldfastError):
+    code = "tool-missing"
+    message = N_("{component}: the program {tool} is needed and was not found")
+    hint_text = N_("{advice}")
+
+
+class ToolTooOld(HoldfastError):
+    code = "tool-too-old"
+    message = N_("{component}: {tool} is {found}, but the server is {server}")
+    hint_text = N_("{advice}")
+
+
+class NoScratch(HoldfastError):
+    code = "no-scratch"
+    message = N_("{component}: no empty twin can be made to restore into: {reason}")
+    hint_text = N_("verify with --level native, or restore to another place with --target")
+
+
 class TargetInUse(HoldfastError):
     code, exit_status = "target-in-use", LOCKED
     message = N_("{component}: {path} is in use by {users}")

@@ -62,6 +62,10 @@ class Source(Protocol):
     options_model: ClassVar[type]  # a subclass of `model.options.Options`
     name: str
 
+    @property
+    def where(self) -> str:
+        """Say where the live store is: a path, or a URL without what is secret in it."""
+
     @classmethod
     def discover(cls, folder: Path) -> Iterable[Discovery]:
         """Find stores of this kind below a folder, changing nothing."""
@@ -83,10 +87,12 @@ class Source(Protocol):
     def inspect(self, artifacts: Sequence[Artifact], workspace: Path) -> Inspection:
         """Read stored artifacts to their ends with the store's own means, and count them."""
 
-    def staging(self, tag: str) -> Staged:
+    def staging(self, tag: str, workspace: Path) -> Staged:
         """Return the place beside the live store where a restore puts new content. Touches nothing.
 
-        ``tag`` is unique to the restore, and safe in a file name.
+        ``tag`` is unique to the restore, and safe in a file name. ``workspace`` is a private folder
+        on this machine for what the store itself cannot hold beside its live content; `fill` makes
+        it, it outlives a crash, and whoever gave it removes it when the restore has ended.
         """
 
     def reopen(self, token: Token) -> Staged:
@@ -95,7 +101,22 @@ class Source(Protocol):
     def at(self, folder: Path) -> Source:
         """Return a source of the same kind, with the same name of file, that lives in ``folder``.
 
-        For ``restore --target`` and for scratch copies; ``folder`` need not exist.
+        For ``restore --target DIR``; ``folder`` need not exist. Of a store that only a server can
+        hold, the stored artifacts themselves are laid out there (`_laid_out`).
+        """
+
+    def elsewhere(self, url: str) -> Source:
+        """Return a source with the same options at another place, for ``--target NAME=URL``.
+
+        ``url`` is what the option of that name could say, or a path. Raises `UsageInvalid` where it
+        cannot be such a place.
+        """
+
+    def scratch(self, workspace: Path) -> AbstractContextManager[Source]:
+        """Give an empty twin to restore into, which ends with the context and leaves nothing.
+
+        ``workspace`` is an empty folder that whoever gave it removes. Raises `NoScratch` where a
+        twin cannot be made, and says why.
         """
 
     def occupants(self) -> Sequence[str]:

@@ -141,7 +141,7 @@ def test_a_restore_that_dies_while_another_run_waits_is_not_overlooked(
     acquire = Leases.acquire
 
     def after_a_death(leases: Leases, stack: str, verb: str, run_id: str) -> object:
-        with journal.begin(session.state, "died", "brain", "b", "local", ["projects"], "") as log:
+        with journal.begin(session.state, "died", "brain", "b", "local", ["projects"], {}) as log:
             log.prepare("projects", "sqlite", {})
         return acquire(leases, stack, verb, run_id)
 

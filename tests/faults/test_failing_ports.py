@@ -388,8 +388,8 @@ class Restoring:
         """Restore, for the source's part."""
         vault = self.scene.vaults[0]
         targets = [self.source(name) for name in NAMES]
-        asked = RestoreRequest(vault, only(vault), targets, attic=Path("/attic"))
-        with journal.begin(self.scene.folder, "run", "brain", "b", "a", NAMES, "") as log:
+        asked = RestoreRequest(vault, only(vault), targets, Path("/staging"), attic=Path("/attic"))
+        with journal.begin(self.scene.folder, "run", "brain", "b", "a", NAMES, {}) as log:
             faulty: Any = FaultyJournal(log, self._log)
             restore(asked, Transaction("run", faulty, self.services, self.fence), self.scene.around)
 

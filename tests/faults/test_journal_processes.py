@@ -24,7 +24,7 @@ def say(text):
     if text == until:
         sys.stdin.readline()
 
-with begin(folder, run, "brain", "b1", "local", names, "") as journal:
+with begin(folder, run, "brain", "b1", "local", names, {}) as journal:
     say("begun")
     for name in names:
         journal.prepare(name, "files", {"path": name})

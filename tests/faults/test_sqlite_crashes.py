@@ -25,6 +25,7 @@ from holdfast.errors import (
 )
 from holdfast.model.artifact import Stream
 from holdfast.model.facts import differences
+from tests.nowhere import NOWHERE
 from tests.other_user import can_run_python
 from tests.real.test_sqlite_live import freeze_to, picture, source_of
 from tests.sqlite_world import BODY, commits_in, create, run, running
@@ -181,7 +182,7 @@ def test_damage_is_kept_as_evidence_where_that_is_asked_for(tmp_path: Path) -> N
         facts = frozen.facts()
         inspection = source.inspect(frozen.artifacts, _made(tmp_path / "inspecting"))
         with pytest.raises(TargetUnfit, match="evidence"):
-            source.at(tmp_path / "elsewhere").staging("tag1").fill(frozen.artifacts)
+            source.at(tmp_path / "elsewhere").staging("tag1", NOWHERE).fill(frozen.artifacts)
     assert content == {
         name: (folder / name).read_bytes() for name in ("bank.db", "bank.db-journal")
     }
@@ -293,7 +294,7 @@ def test_a_file_without_content_is_an_empty_database(tmp_path: Path) -> None:
     assert facts.details["tables"] == 0
     source = source_of(path)
     with source.freeze(_made(tmp_path / "workspace")) as frozen:
-        staged = source.at(tmp_path / "other").staging("tag1")
+        staged = source.at(tmp_path / "other").staging("tag1", NOWHERE)
         staged.fill(frozen.artifacts)
         staged.activate()
         staged.settle(None)
@@ -319,7 +320,7 @@ def test_a_full_disk_leaves_the_live_database_alone(tmp_path: Path, mode: str) -
         limit = (1_000_000, resource.getrlimit(resource.RLIMIT_FSIZE)[1])
         with source.freeze(Path({str(good)!r})) as frozen:
             resource.setrlimit(resource.RLIMIT_FSIZE, limit)
-            staged = source.staging("tag1")
+            staged = source.staging("tag1", NOWHERE)
             try:
                 staged.fill(frozen.artifacts)
             except NoSpace:

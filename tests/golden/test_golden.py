@@ -26,6 +26,7 @@ from holdfast.testing.memory import MemoryStore
 from holdfast.testing.vault_contract import exported
 from holdfast.vaults.plain import PlainOptions, PlainVault
 from tests.golden.make import sources_in
+from tests.nowhere import NOWHERE
 
 HERE = Path(__file__).parent
 VAULTS = sorted(path for path in HERE.glob("format-*/*") if path.is_dir())
@@ -84,7 +85,7 @@ def test_it_is_restored(vault: PlainVault, expected: Any, tmp_path: Path) -> Non
         inspection = source.inspect(artifacts, workspace)
         assert list(inspection.problems) == []
         assert differences(record.facts, inspection.facts) == []
-        staged = source.staging("golden")
+        staged = source.staging("golden", NOWHERE)
         staged.fill(artifacts)
         staged.activate()
         staged.settle(None)

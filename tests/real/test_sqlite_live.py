@@ -213,7 +213,7 @@ def test_an_open_database_names_its_occupants_and_is_not_switched(tmp_path: Path
     source = source_of(path)
     workspace = _made(tmp_path / "workspace")
     with source.freeze(workspace) as frozen:
-        staged = source.staging("tag1")
+        staged = source.staging("tag1", tmp_path / "staging")
         staged.fill(frozen.artifacts)
     with running("attend", path=str(path)) as process:
         assert any(f"pid {process.pid}" in user for user in source.occupants())

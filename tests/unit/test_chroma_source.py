@@ -32,6 +32,7 @@ from holdfast.sources._mounts import shared_file_system
 from holdfast.sources._tree import tree_of, write_tree
 from holdfast.sources.chroma import ChromaOptions, ChromaSource
 from tests.chroma_world import Writer, content_of, make_store
+from tests.nowhere import NOWHERE
 
 pytest.importorskip("chromadb")
 
@@ -359,7 +360,7 @@ def test_a_damaged_store_is_kept_as_evidence(
         inner = workspace / "inspection"
         inner.mkdir()
         assert source.inspect(frozen.artifacts, inner).problems
-        staged = source.at(tmp_path / "elsewhere").staging("t")
+        staged = source.at(tmp_path / "elsewhere").staging("t", NOWHERE)
         staged.fill(frozen.artifacts)
         staged.activate()
     for folder in (tmp_path / "evidence", tmp_path / "elsewhere"):
@@ -458,7 +459,7 @@ def test_a_store_that_is_open_is_not_replaced(
     source: ChromaSource, store: Path, workspace: Path
 ) -> None:
     before = names(store)
-    staged = source.staging("t")
+    staged = source.staging("t", NOWHERE)
     with source.freeze(workspace) as frozen:
         staged.fill(frozen.artifacts)
     header = next(store.glob("*/header.bin"))
@@ -484,7 +485,7 @@ def test_a_lock_counts_even_if_its_owner_cannot_be_seen(
     source: ChromaSource, store: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(chroma_module, "open_by", lambda _paths: [])
-    staged = source.staging("t")
+    staged = source.staging("t", NOWHERE)
     with source.freeze(workspace) as frozen:
         staged.fill(frozen.artifacts)
     with closing(sqlite3.connect(store / "chroma.sqlite3")) as other:
@@ -499,7 +500,7 @@ def test_a_backup_with_a_broken_structure_is_not_staged(
     source: ChromaSource, store: Path, tmp_path: Path
 ) -> None:
     execute(store, "DELETE FROM embeddings_queue")
-    staged = source.at(tmp_path / "elsewhere").staging("t")
+    staged = source.at(tmp_path / "elsewhere").staging("t", NOWHERE)
     with pytest.raises(SourceCorrupt, match="has no vector"):
         staged.fill([tree_of(store, "chroma")])
     staged.revert()
@@ -508,7 +509,7 @@ def test_a_backup_with_a_broken_structure_is_not_staged(
 
 def test_a_backup_of_something_else_is_not_staged(source: ChromaSource) -> None:
     with pytest.raises(TargetUnfit, match="one Chroma folder"):
-        source.staging("t").fill([])
+        source.staging("t", NOWHERE).fill([])
 
 
 @pytest.mark.parametrize("form", ["tar.zst", "tar.gz", "tar", "folder"])

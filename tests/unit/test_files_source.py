@@ -23,6 +23,7 @@ from holdfast.sources import _mounted_below, _reading
 from holdfast.sources.files import FilesOptions, FilesSource
 from holdfast.vaults._archive import ARCHIVES, Pack
 from tests import tree_world as world
+from tests.nowhere import NOWHERE
 
 
 def options(base: Path, **given: Any) -> FilesOptions:
@@ -221,7 +222,7 @@ def test_a_symbolic_link_as_path_is_restored_where_it_points(tmp_path: Path) -> 
     live = source(tmp_path, path="uploads")
     artifacts = backed_up(live, tmp_path)
     write(tmp_path, disk__data__a="changed")
-    staged = live.staging("t1")
+    staged = live.staging("t1", NOWHERE)
     staged.fill(artifacts)
     staged.activate()
     staged.settle(None)
@@ -233,7 +234,7 @@ def test_a_path_that_the_backup_does_not_know_is_left_alone(tmp_path: Path) -> N
     write(tmp_path, a="old", b="old")
     artifacts = backed_up(source(tmp_path, paths=["a"]), tmp_path)
     write(tmp_path, a="changed", b="changed")
-    staged = source(tmp_path, paths=["a", "b"]).staging("t1")
+    staged = source(tmp_path, paths=["a", "b"]).staging("t1", NOWHERE)
     staged.fill(artifacts)
     staged.activate()
     assert staged.settle(None) is None
@@ -244,7 +245,7 @@ def test_a_path_that_the_backup_does_not_know_is_left_alone(tmp_path: Path) -> N
 def test_a_path_that_is_no_longer_configured_is_refused_not_dropped(tmp_path: Path) -> None:
     write(tmp_path, a="old", b="old")
     artifacts = backed_up(source(tmp_path, paths=["a", "b"]), tmp_path)
-    staged = source(tmp_path, paths=["a"]).staging("t1")
+    staged = source(tmp_path, paths=["a"]).staging("t1", NOWHERE)
     with pytest.raises(TargetUnfit, match="the backup has b, which is not among"):
         staged.fill(artifacts)
     staged.revert()
@@ -261,7 +262,7 @@ def test_another_mount_inside_is_refused_before_anything_is_touched(
     line = f"36 35 98:0 / {real}/u/cache\\040two rw,noatime shared:1 - ext4 /dev/x rw\n"
     (tmp_path / "mountinfo").write_text(line)
     monkeypatch.setattr(_mounted_below, "MOUNTS", tmp_path / "mountinfo")
-    staged = live.staging("t1")
+    staged = live.staging("t1", NOWHERE)
     with pytest.raises(TargetUnfit, match=r"mounted in it, at .*/u/cache two"):
         staged.fill(artifacts)
     staged.revert()
@@ -279,7 +280,7 @@ def test_a_mount_point_cannot_be_restored_over(tmp_path: Path) -> None:
     if done.returncode:
         pytest.skip(f"this machine may not mount: {done.stderr.decode().strip()}")
     try:
-        staged = live.staging("t1")
+        staged = live.staging("t1", NOWHERE)
         with pytest.raises(TargetUnfit, match="mount point") as caught:
             staged.fill(artifacts)
         assert "--target" in caught.value.hint
@@ -291,7 +292,7 @@ def test_a_mount_point_cannot_be_restored_over(tmp_path: Path) -> None:
 def test_a_stored_tree_that_leads_out_is_refused(tmp_path: Path) -> None:
     write(tmp_path, u__a="1")
     evil = world.tree([world.folder(), world.symlink("a", ".."), world.file("a/evil", b"x")])
-    staged = source(tmp_path, path="u").staging("t1")
+    staged = source(tmp_path, path="u").staging("t1", NOWHERE)
     with pytest.raises(TreeUnsafe):
         staged.fill([evil])
     staged.revert()
@@ -319,7 +320,7 @@ def with_excluded(base: Path) -> tuple[FilesSource, list[Artifact]]:
 def test_what_is_left_out_stays_live(tmp_path: Path) -> None:
     live, artifacts = with_excluded(tmp_path)
     inode = (tmp_path / "u" / "app.db").stat().st_ino
-    staged = live.staging("t1")
+    staged = live.staging("t1", NOWHERE)
     staged.fill(artifacts)
     assert (tmp_path / "u" / "cache" / "big").exists()
     staged.activate()
@@ -338,7 +339,7 @@ def test_what_is_left_out_stays_live(tmp_path: Path) -> None:
 def test_what_is_left_out_goes_back_with_all_that_was_written_to_it(tmp_path: Path) -> None:
     live, artifacts = with_excluded(tmp_path)
     before = world.picture(tmp_path / "u")
-    staged = live.staging("t1")
+    staged = live.staging("t1", NOWHERE)
     staged.fill(artifacts)
     staged.activate()
     write(tmp_path, u__app_dot_db_minus_shm="made by the application after the switch")
@@ -357,7 +358,7 @@ def test_a_crash_at_any_rename_can_be_reverted(
     live, artifacts = with_excluded(tmp_path)
     before = world.picture(tmp_path / "u")
     for number in range(20):
-        staged = live.staging(f"t{number}")
+        staged = live.staging(f"t{number}", NOWHERE)
         staged.fill(artifacts)
         with monkeypatch.context() as patches:
             finished = crash_at(number, patches, staged.activate)
@@ -397,7 +398,7 @@ def test_a_revert_that_crashes_can_be_repeated(
     live, artifacts = with_excluded(tmp_path)
     before = world.picture(tmp_path / "u")
     for number in range(20):
-        staged = live.staging(f"t{number}")
+        staged = live.staging(f"t{number}", NOWHERE)
         staged.fill(artifacts)
         staged.activate()
         with monkeypatch.context() as patches:
@@ -415,7 +416,7 @@ def test_where_the_backup_has_something_itself_it_wins(tmp_path: Path) -> None:
     write(tmp_path, u__x_dot_tmp="live", u__y_dot_tmp="live")
     live = source(tmp_path, path="u", exclude=["*.tmp"])
     before = world.picture(tmp_path / "u")
-    staged = live.staging("t1")
+    staged = live.staging("t1", NOWHERE)
     staged.fill(artifacts)
     staged.activate()
     assert (tmp_path / "u" / "x.tmp").read_text() == "the backup's"
@@ -431,7 +432,7 @@ def test_what_has_no_place_in_the_restored_folder_stops_the_restore(tmp_path: Pa
     (tmp_path / "u" / "a").unlink()
     write(tmp_path, u__a__precious_dot_tmp="live")
     before = world.picture(tmp_path / "u")
-    staged = live.staging("t1")
+    staged = live.staging("t1", NOWHERE)
     staged.fill(artifacts)
     with pytest.raises(TargetUnfit, match=r"a/precious\.tmp"):
         staged.activate()
@@ -450,7 +451,7 @@ def test_a_component_inside_another_is_restored_with_it(tmp_path: Path) -> None:
     for revert in (True, False):
         for order in ((outer, inner), (inner, outer)):
             write(tmp_path, u__a="changed", u__inner__i="changed")
-            staged = {outer: outer.staging("t1"), inner: inner.staging("t1")}
+            staged = {outer: outer.staging("t1", NOWHERE), inner: inner.staging("t1", NOWHERE)}
             for one, artifacts in zip((outer, inner), backups, strict=True):
                 staged[one].fill(artifacts)
             assert paths(backed_up(outer, tmp_path)) == [".", "a"]  # nothing that is staged
@@ -472,7 +473,7 @@ def test_a_component_inside_another_is_restored_with_it(tmp_path: Path) -> None:
 
 def test_the_old_content_lies_in_the_attic(tmp_path: Path) -> None:
     live, artifacts = with_excluded(tmp_path)
-    staged = live.staging("t1")
+    staged = live.staging("t1", NOWHERE)
     staged.fill(artifacts)
     staged.activate()
     kept = staged.settle(tmp_path / "attic" / "files")
@@ -570,7 +571,7 @@ def test_a_full_disk_leaves_the_live_folder_alone(tmp_path: Path) -> None:
         "artifacts = backed_up(live, Path(sys.argv[1]))\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))\n"
-        "staged = live.staging('t1')\n"
+        "staged = live.staging('t1', Path('/nowhere'))\n"
         "try: staged.fill(artifacts)\n"
         "except NoSpace as error: print(error)\n"
         "staged.revert()\n"

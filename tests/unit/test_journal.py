@@ -71,14 +71,16 @@ def undone(journal: Journal) -> None:
 
 def begun(folder: Path, way: Callable[[Journal], None], run: str = RUN) -> Path:
     """Write a journal, and leave it as a process that died after ``way``."""
-    with begin(folder, run, "brain", "b1", "local", PLANNED, "") as journal:
+    with begin(folder, run, "brain", "b1", "local", PLANNED, {}) as journal:
         way(journal)
     return path_of(folder, run)
 
 
 @pytest.fixture
 def opened(tmp_path: Path) -> Iterator[Journal]:
-    with begin(tmp_path, RUN, "brain", "b1", "local", PLANNED, "/elsewhere") as journal:
+    with begin(
+        tmp_path, RUN, "brain", "b1", "local", PLANNED, {"memory": "at:/elsewhere"}
+    ) as journal:
         yield journal
 
 
@@ -92,8 +94,8 @@ def test_it_tells_what_was_asked_for_and_how_far_it_is(opened: Journal, tmp_path
     opened.settled("uploads")
     state = opened.state
     assert (state.run, state.stack, state.backup, state.vault) == (RUN, "brain", "b1", "local")
-    assert (state.target, state.planned, state.stopped, state.decided) == (
-        "/elsewhere",
+    assert (state.targets, state.planned, state.stopped, state.decided) == (
+        {"memory": "at:/elsewhere"},
         PLANNED,
         True,
         True,
@@ -203,14 +205,14 @@ def test_a_journal_that_had_only_to_be_put_away_is(tmp_path: Path) -> None:
 def test_a_run_has_one_journal(opened: Journal, tmp_path: Path) -> None:
     with (
         pytest.raises(StateUnwritable, match="exists"),
-        begin(tmp_path, RUN, "brain", "b2", "local", PLANNED, ""),
+        begin(tmp_path, RUN, "brain", "b2", "local", PLANNED, {}),
     ):
         pass
     assert opened.path.exists()
 
 
 def test_a_run_s_name_never_leads_out_of_the_folder(tmp_path: Path) -> None:
-    with pytest.raises(UnsafeName), begin(tmp_path, "../x", "brain", "b", "v", PLANNED, ""):
+    with pytest.raises(UnsafeName), begin(tmp_path, "../x", "brain", "b", "v", PLANNED, {}):
         pass
 
 

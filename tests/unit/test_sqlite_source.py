@@ -22,6 +22,7 @@ from holdfast.model.facts import differences
 from holdfast.ports import Keyed, Queryable
 from holdfast.sources._sqlite_names import unique_names
 from holdfast.sources.sqlite import SqliteOptions, SqliteSource
+from tests.nowhere import NOWHERE
 from tests.real.test_sqlite_live import freeze_to, picture, source_of
 from tests.sqlite_world import create
 
@@ -351,14 +352,14 @@ def test_an_old_log_is_never_applied_to_the_new_file(path: Path, tmp_path: Path)
     shutil.copy(path, backup)
     leftovers = _leave_a_log(path)
     source = source_of(path)
-    staged = source.staging("tag1")
+    staged = source.staging("tag1", NOWHERE)
     staged.fill([stored(backup)])
     staged.activate()
     assert path.read_bytes() == backup.read_bytes()
     assert [p.name for p in path.parent.iterdir() if not p.name.startswith(".")] == ["bank.db"]
     staged.revert()
     assert {name: data for name, (data, _) in picture(path.parent).items()} == leftovers
-    staged = source.staging("tag2")
+    staged = source.staging("tag2", NOWHERE)
     staged.fill([stored(backup)])
     staged.activate()
     kept = staged.settle(tmp_path / "attic")
@@ -383,7 +384,7 @@ def test_the_new_file_takes_over_mode_and_owner(path: Path, tmp_path: Path) -> N
     path.chmod(0o664)
     owner = (65534, 65534) if os.geteuid() == 0 else (os.geteuid(), os.getegid())
     os.chown(path, *owner)
-    staged = source_of(path).staging("tag1")
+    staged = source_of(path).staging("tag1", NOWHERE)
     staged.fill([stored(backup)])
     staged.activate()
     found = path.stat()
@@ -397,7 +398,7 @@ def test_a_file_where_none_was_gets_the_usual_mode(
 ) -> None:
     before = os.umask(int(mask, 8))
     try:
-        staged = source_of(path).at(tmp_path / "new").staging("tag1")
+        staged = source_of(path).at(tmp_path / "new").staging("tag1", NOWHERE)
         staged.fill([stored(path)])
         staged.activate()
     finally:
@@ -409,17 +410,17 @@ def test_what_is_no_database_is_not_staged(path: Path, tmp_path: Path) -> None:
     wrong = tmp_path / "wrong.db"
     wrong.write_bytes(b"no database" * 1000)
     before = picture(path.parent)
-    staged = source_of(path).staging("tag1")
+    staged = source_of(path).staging("tag1", NOWHERE)
     with pytest.raises(SourceUnfit):
         staged.fill([stored(wrong)])
     staged.revert()
     with pytest.raises(TargetUnfit):
-        source_of(path).staging("tag2").fill([])
+        source_of(path).staging("tag2", NOWHERE).fill([])
     assert picture(path.parent) == before
 
 
 def test_staged_content_answers_checks(path: Path, tmp_path: Path) -> None:
-    staged = source_of(path).at(tmp_path / "new").staging("tag1")
+    staged = source_of(path).at(tmp_path / "new").staging("tag1", NOWHERE)
     staged.fill([stored(path)])
     view: Any = staged.view
     with view.query("SELECT count(*) FROM pages") as rows:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
+from urllib.parse import urlsplit
 
 import typer
 
-from ..errors import NotConfirmed, ReferencesBroken, UsageInvalid
+from ..errors import NotConfirmed, ReferencesBroken, UnknownName, UsageInvalid
 from ..i18n import _
 from ..model.names import LATEST
 from . import documents, text
@@ -49,8 +51,14 @@ def restore(
         str, typer.Option(metavar="TIME", help=_("The newest good backup not later than this."))
     ] = "",
     target: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help=_("Write DIR/<component>/ instead of the live stores.")),
+        list[str] | None,
+        typer.Option(
+            metavar="DIR|NAME=URL",
+            help=_(
+                "Write DIR/<component>/ instead of the live stores, or one component to another"
+                " place; repeatable."
+            ),
+        ),
     ] = None,
     discard: Annotated[
         bool, typer.Option("--discard", help=_("Do not keep what is replaced in the state folder."))
@@ -65,12 +73,14 @@ def restore(
     from ..runtime import restores
 
     session = open_session(context, config)
+    folder, elsewhere = _targets(target or [], session.stack.components)
     order = restores.RestoreOrder(
         backup=backup,
         components=tuple(component or ()),
         vaults=tuple(vault or ()),
         at=_instant(at, backup) if at else None,
-        target=target,
+        target=folder,
+        elsewhere=elsewhere,
         keep_replaced=not discard,
     )
     plan = restores.plan_restore(session, order)
@@ -98,6 +108,41 @@ def restore(
             raise broken
         typer.echo(f"holdfast: {broken}", err=True)  # the document is printed, and has them all
         raise typer.Exit(broken.exit_status)
+
+
+def _targets(words: Sequence[str], known: Collection[str]) -> tuple[Path | None, dict[str, str]]:
+    """Tell ``NAME=URL`` from a folder, whose name may have an ``=`` in it too."""
+    folder, elsewhere = None, {}
+    for word in words:
+        name, equals, url = word.partition("=")
+        if equals and name in known:
+            _refuse_password(url)
+            elsewhere[name] = url
+        elif equals and "://" in url:
+            listed = ", ".join(known)
+            raise UnknownName(what="component", name=name, known=listed)
+        elif folder is None:
+            folder = Path(word)
+        else:
+            problem = _("--target names two folders: {one} and {other}")
+            raise UsageInvalid(problem=problem.format(one=folder, other=word))
+    return folder, elsewhere
+
+
+def _refuse_password(url: str) -> None:
+    """Everybody on the machine can read a command line, and the journal keeps the URL."""
+    try:
+        secret = urlsplit(url).password
+    except ValueError as error:
+        problem = _("--target: not a URL: {reason}").format(reason=error)
+        raise UsageInvalid(problem=problem) from None
+    if secret:
+        raise UsageInvalid(
+            problem=_(
+                "--target: a password does not belong on the command line: the one that is"
+                " configured for the component is used"
+            )
+        )
 
 
 def _instant(word: str, backup: str) -> datetime:

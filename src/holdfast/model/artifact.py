@@ -74,6 +74,9 @@ class Stream:
     ``part`` tells several artifacts of one component apart. ``path`` is set where the content also
     lies in a file that nobody else writes to: in a sealed vault, or in a draft's workspace.
     ``disposable`` says that the vault may take that file for its own instead of copying it.
+    ``compressible`` says that it is worth compressing for a vault that keeps it as a file: whoever
+    reads it back gets what was given, and those who read the file itself see by its suffix that it
+    is compressed.
     """
 
     name: str
@@ -83,6 +86,7 @@ class Stream:
     labels: Mapping[str, str] = field(default_factory=dict)
     path: Path | None = None
     disposable: bool = False
+    compressible: bool = False
 
     @property
     def stem(self) -> str:

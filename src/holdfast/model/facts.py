@@ -30,6 +30,7 @@ class Probe:
     version: str = ""  # of the store's own software or format
     size: int = 0  # bytes, roughly: for the check that there is room
     tools: Mapping[str, str] = field(default_factory=dict)  # tool → version, as far as used
+    rights: str = ""  # what the account that is used may do there, in a few words
     problems: tuple[str, ...] = ()  # one line each; not reachable: the reason comes first
 
 

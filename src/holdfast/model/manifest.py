@@ -45,8 +45,8 @@ class Stored:
 
     ``path`` is where it lies, relative to the vault's root; ``size`` and ``sha256`` are those of
     the bytes that lie there. ``encoding`` says how to read them: ``identity``, ``zstd``,
-    ``tar+zstd`` or ``tar+gzip``. ``content_size`` counts the bytes inside, and ``entries`` those of
-    a tree: a reader that finds more stops, so that an archive cannot blow up.
+    ``gzip``, ``tar+zstd`` or ``tar+gzip``. ``content_size`` counts the bytes inside, and
+    ``entries`` those of a tree: a reader that finds more stops, so that an archive cannot blow up.
     """
 
     component: str

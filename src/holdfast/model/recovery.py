@@ -53,7 +53,7 @@ class RestoreState:
     stack: str
     backup: str
     vault: str
-    target: str  # where `--target` led; empty: over the live stores
+    targets: Mapping[str, str]  # component → where `--target` led; empty: over the live stores
     planned: tuple[str, ...]  # the components it was to restore
     components: Mapping[str, Involved] = field(default_factory=dict)
     stopped: bool = False  # the services may have been stopped: start them
@@ -109,7 +109,7 @@ def _begun(record: Record) -> RestoreState:
         stack=_text(record, "stack"),
         backup=_text(record, "backup"),
         vault=_text(record, "vault"),
-        target=_text(record, "target"),
+        targets=_texts(record, "targets"),
         planned=tuple(str(name) for name in planned),
     )
 
@@ -170,6 +170,13 @@ def _stepped(state: RestoreState, record: Record) -> RestoreState:
     if involved is None or involved.stage not in sources or state.decided != needs_decision:
         raise OutOfOrder(f"{kind} {name}: it was not its turn")
     return replace(state, components={**state.components, name: replace(involved, stage=stage)})
+
+
+def _texts(record: Record, name: str) -> dict[str, str]:
+    value: Any = record[name]
+    if not isinstance(value, dict) or not all(isinstance(v, str) for v in value.values()):
+        raise TypeError(f"{name} is not a map of texts")
+    return value
 
 
 def _text(record: Record, name: str) -> str:

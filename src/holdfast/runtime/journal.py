@@ -143,7 +143,7 @@ def begin(  # noqa: PLR0913, PLR0917 - the fields of one record, in the order th
     backup: str,
     vault: str,
     components: Sequence[str],
-    target: str,
+    targets: Mapping[str, str],
 ) -> Iterator[Journal]:
     """Begin the journal of a restore in the state folder; it is durable before this gives it.
 
@@ -158,7 +158,7 @@ def begin(  # noqa: PLR0913, PLR0917 - the fields of one record, in the order th
         "stack": stack,
         "backup": backup,
         "vault": vault,
-        "target": target,
+        "targets": dict(targets),
         "components": list(components),
     }
     state = after(None, record)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from ..errors import CancelledLate, TargetInUse
+from ..errors import CancelledLate, TargetInUse, UsageInvalid
 from ..model.names import LATEST
 from ..model.recovery import RestoreState
 from ..model.stack import Services
@@ -28,20 +28,39 @@ from ..verbs.select import Listed
 from ..verbs.surroundings import Surroundings
 from . import journal
 from .commands import Commands
+from .files import private_folder
 from .runs import Current, afterwards, hook, on_error, refuse_unfinished, run
 from .session import Session
+
+BELOW = "at:"  # begins a place that is a folder, not the URL of a store
 
 
 @dataclass(frozen=True, slots=True)
 class RestoreOrder:
-    """What was asked for. ``target``: a folder to restore into, instead of over the live stores."""
+    """What was asked for.
+
+    ``target`` is a folder to restore into, instead of over the live stores; ``elsewhere`` names
+    other places for single components. A component that neither gives a place to is not restored.
+    """
 
     backup: str = LATEST
     components: Sequence[str] = ()
     vaults: Sequence[str] = ()
     at: datetime | None = None
     target: Path | None = None
+    elsewhere: Mapping[str, str] = field(default_factory=dict)
     keep_replaced: bool = True
+
+    @property
+    def over_live(self) -> bool:
+        """Whether the live stores are what is restored."""
+        return self.target is None and not self.elsewhere
+
+    def places(self, components: Sequence[str]) -> dict[str, str]:
+        """Return where each of these components goes, as `_placed` reads it."""
+        folder = self.target and self.target.absolute()
+        below = {name: f"{BELOW}{folder / name}" for name in components} if folder else {}
+        return below | {name: url for name, url in self.elsewhere.items() if name in components}
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,16 +101,32 @@ def plan_restore(session: Session, order: RestoreOrder) -> RestorePlan:
     refuse_unfinished(session, recovering=False)
     listed = session.find(order.backup, order.vaults or None, at=order.at)
     sources = session.sources()
-    targets = choose_targets(listed.manifest, sources, order.components)
-    if order.target is not None:
-        folder = order.target.absolute()
-        targets = [source.at(folder / source.name) for source in targets]
+    wanted = order.components or (() if order.target else tuple(order.elsewhere))
+    targets = choose_targets(listed.manifest, sources, wanted)
+    places = order.places([source.name for source in targets])
+    if not order.over_live:
+        _refuse_live(targets, places)
+        targets = [_placed(source, places[source.name]) for source in targets]
     return RestorePlan(order, listed, targets, weigh(listed.manifest, targets))
+
+
+def _refuse_live(targets: Sequence[Source], places: Mapping[str, str]) -> None:
+    """Never take a component without a place of its own for one to restore over its live store."""
+    if homeless := [source.name for source in targets if source.name not in places]:
+        problem = f"no --target for {', '.join(homeless)}"
+        raise UsageInvalid(problem=problem)
+
+
+def _placed(source: Source, place: str) -> Source:
+    """Return a source at a place: in its folder below ``--target DIR``, or at a URL."""
+    if place.startswith(BELOW):
+        return source.at(Path(place.removeprefix(BELOW)))
+    return source.elsewhere(place)
 
 
 def refuse_occupied(session: Session, plan: RestorePlan) -> None:
     """Raise `TargetInUse` early, where no services are named that would be stopped first."""
-    if session.stack.services.stop and plan.order.target is None:
+    if session.stack.services.stop and plan.order.over_live:
         return
     for change in plan.changes:
         if change.occupants:
@@ -103,13 +138,17 @@ def execute_restore(session: Session, plan: RestorePlan, observe: Observer) -> R
     """Restore what was planned, as one transaction; see `verbs.restore.restore`."""
     manifest = plan.listed.manifest
     refuse_occupied(session, plan)
-    with run(session, "restore", observe) as current, on_error(session):
+    with (
+        run(session, "restore", observe) as current,
+        on_error(session),
+        _staging(session, current.around),
+    ):
         before = session.clock.monotonic()
         current.backup, current.vault = manifest.id, plan.listed.vault.name
         hook(session, "before_restore", {"HOLDFAST_BACKUP": manifest.id})
         request = _request(session, plan, current.id)
         with _begun(session, plan, current) as log, _too_late_once_decided(log, manifest.id):
-            services = _services(session, elsewhere=plan.order.target is not None)
+            services = _services(session, elsewhere=not plan.order.over_live)
             transaction = Transaction(current.id, log, services, current.lease.check)
             result = restore(request, transaction, current.around)
             seconds = session.clock.monotonic() - before
@@ -127,10 +166,10 @@ def _begun(
     session: Session, plan: RestorePlan, current: Current
 ) -> AbstractContextManager[journal.Journal]:
     names = [source.name for source in plan.targets]
-    target = "" if plan.order.target is None else str(plan.order.target.absolute())
-    current.figures = {"components": list(names), "target": target}
+    places = plan.order.places(names)
+    current.figures = {"components": list(names), "targets": dict(places)}
     return journal.begin(
-        session.state, current.id, session.stack.name, current.backup, current.vault, names, target
+        session.state, current.id, session.stack.name, current.backup, current.vault, names, places
     )
 
 
@@ -151,7 +190,7 @@ def _services(session: Session, *, elsewhere: bool) -> Commands:
 
 
 def _request(session: Session, plan: RestorePlan, run_id: str) -> RestoreRequest:
-    over_live = plan.order.target is None
+    over_live = plan.order.over_live
     keep = over_live and plan.order.keep_replaced
     restored = {source.name for source in plan.targets}
     others = [name for name in session.stack.components if name not in restored]
@@ -159,10 +198,27 @@ def _request(session: Session, plan: RestorePlan, run_id: str) -> RestoreRequest
         vault=plan.listed.vault,
         manifest=plan.listed.manifest,
         targets=plan.targets,
+        workspace=session.staging / run_id,
         checks=session.stack.checks,
         beside=session.sources(others) if over_live and others else {},
         attic=session.attic / run_id if keep else None,
     )
+
+
+@contextmanager
+def _staging(session: Session, around: Surroundings) -> Iterator[None]:
+    """Remove in the end what restores kept here for their way, but those that wait for `recover`.
+
+    A restore that could not be put back needs it still, and its journal is not ended.
+    """
+    private_folder(private_folder(session.state) / session.staging.name)
+    try:
+        yield
+    finally:
+        waiting = {unfinished.run for unfinished in session.unfinished()}
+        for folder in session.staging.iterdir():
+            if folder.name not in waiting:
+                _remove_all(folder, around)
 
 
 def _clear_attic(session: Session, newest: str, around: Surroundings) -> None:
@@ -175,9 +231,18 @@ def _clear_attic(session: Session, newest: str, around: Surroundings) -> None:
         try:
             # Renamed first: what is half-removed must not look like a way back.
             going = old if old.name.startswith(".") else old.rename(old.with_name(f".{old.name}"))
-            shutil.rmtree(going)
         except OSError as error:
             around.warn(f"{old} could not be removed: {error.strerror}")
+            continue
+        _remove_all(going, around)
+
+
+def _remove_all(folder: Path, around: Surroundings) -> None:
+    """Remove a folder of ours; say so where that cannot be done, and go on."""
+    try:
+        shutil.rmtree(folder)
+    except OSError as error:
+        around.warn(f"{folder} could not be removed: {error.strerror}")
 
 
 def recover_all(session: Session, observe: Observer) -> dict[str, str]:
@@ -191,7 +256,10 @@ def recover_all(session: Session, observe: Observer) -> dict[str, str]:
     if not session.unfinished():
         return {}
     outcomes = {}
-    with run(session, "recover", observe, recovering=True) as current:
+    with (
+        run(session, "recover", observe, recovering=True) as current,
+        _staging(session, current.around),
+    ):
         # Asked once more: another process may have put some right while we waited for our turn.
         for one in session.unfinished():
             if one.problem is not None:
@@ -206,12 +274,12 @@ def _recover(
     session: Session, log: journal.Journal, fence: Callable[[], None], around: Surroundings
 ) -> str:
     state = log.state
-    attic = None if state.target else session.attic / state.run
-    services = _services(session, elsewhere=bool(state.target))
+    attic = None if state.targets else session.attic / state.run
+    services = _services(session, elsewhere=bool(state.targets))
     transaction = Transaction(state.run, log, services, fence)
     return recover(state, lambda name: _target(session, state, name), attic, transaction, around)
 
 
 def _target(session: Session, state: RestoreState, name: str) -> Source:
     source = session.source(name)
-    return source.at(Path(state.target) / name) if state.target else source
+    return _placed(source, state.targets[name]) if name in state.targets else source

@@ -136,6 +136,11 @@ class Session:
         """Where restores keep what they replaced."""
         return self.state / "replaced"
 
+    @property
+    def staging(self) -> Path:
+        """Where restores keep what a store cannot hold beside its live content."""
+        return self.state / "staging"
+
     def scratch(self) -> Path:
         """Return a private folder for scratch copies, made if need be."""
         return private_folder(private_folder(self.state) / "scratch")

@@ -45,6 +45,7 @@ from ._chroma_fence import Budget, Copied, Fence, unfit
 from ._chroma_holder import DATABASE
 from ._chroma_open import ask_chroma, require
 from ._chroma_staged import EVIDENCE, ChromaStaged, only_tree
+from ._elsewhere import local_path
 from ._mounts import shared_file_system
 from ._occupants import open_by
 from ._sqlite_names import unique_names
@@ -110,6 +111,11 @@ class ChromaSource:
     def path(self) -> Path:
         """Where the live folder is, or will be."""
         return self.options.path
+
+    @property
+    def where(self) -> str:
+        """Say where the live folder is."""
+        return str(self.path)
 
     @property
     def _real(self) -> Path:
@@ -261,8 +267,9 @@ class ChromaSource:
 
     # --- restoring ---
 
-    def staging(self, tag: str) -> ChromaStaged:
+    def staging(self, tag: str, workspace: Path) -> ChromaStaged:
         """Return the place beside the live folder."""
+        del workspace  # everything is staged beside the live folder
         return ChromaStaged(self, Swap(self.name, [self.path], tag), self._look)
 
     def reopen(self, token: Token) -> ChromaStaged:
@@ -272,6 +279,15 @@ class ChromaSource:
     def at(self, folder: Path) -> ChromaSource:
         """Return the source whose Chroma folder is ``folder`` itself."""
         return self._look(folder)
+
+    def elsewhere(self, url: str) -> ChromaSource:
+        """Return the source whose Chroma folder is ``url``."""
+        return self._look(local_path(url, self.name))
+
+    @contextmanager
+    def scratch(self, workspace: Path) -> Iterator[ChromaSource]:
+        """Give a Chroma folder in the workspace."""
+        yield self.at(workspace / "twin")
 
     def _look(self, folder: Path) -> ChromaSource:
         return ChromaSource(self.name, self.options.model_copy(update={"path": folder}))

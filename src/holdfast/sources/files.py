@@ -16,6 +16,7 @@ from holdfast.model.facts import Discovery, Facts, Inspection, Probe
 from holdfast.model.options import Field, LocalPath, Options
 from holdfast.ports import Frozen, Role, Token
 
+from ._elsewhere import local_path
 from ._exclude import excluder
 from ._files_find import find
 from ._files_staged import FilesStaged
@@ -103,6 +104,11 @@ class FilesSource:
     def path(self) -> Path:
         """Where the content lies; the first place if there are several."""
         return next(iter(self._places.values()))
+
+    @property
+    def where(self) -> str:
+        """Say where the content lies; the first place if there are several."""
+        return str(self.path)
 
     def _looking_at(
         self,
@@ -261,8 +267,9 @@ class FilesSource:
 
     # --- restoring ---
 
-    def staging(self, tag: str) -> FilesStaged:
+    def staging(self, tag: str, workspace: Path) -> FilesStaged:
         """Return the places beside the live ones where a restore puts the new content."""
+        del workspace  # everything is staged beside the live places
         return self._staged(Swap(self.name, list(self._places.values()), tag))
 
     def reopen(self, token: Token) -> FilesStaged:
@@ -278,6 +285,15 @@ class FilesSource:
     def at(self, folder: Path) -> FilesSource:
         """Return a source whose whole tree lies in ``folder``."""
         return self._looking_at({ROOT: folder}, whole=True)
+
+    def elsewhere(self, url: str) -> FilesSource:
+        """Return a source whose whole tree lies in the folder ``url``."""
+        return self.at(local_path(url, self.name))
+
+    @contextmanager
+    def scratch(self, workspace: Path) -> Iterator[FilesSource]:
+        """Give a folder in the workspace."""
+        yield self.at(workspace / "twin")
 
 
 def _judged(frozen: Frozen, reading: Reading) -> Facts:

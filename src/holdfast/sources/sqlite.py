@@ -30,6 +30,7 @@ from holdfast.model.facts import Discovery, Facts, Inspection, Probe
 from holdfast.model.options import Field, LocalPath, Options
 from holdfast.ports import Frozen, Role, Token
 
+from ._elsewhere import local_path
 from ._occupants import open_by
 from ._sqlite_format import COMPANIONS
 from ._sqlite_holder import Holder
@@ -81,6 +82,11 @@ class SqliteSource:
     def path(self) -> Path:
         """Where the live file is, or will be."""
         return self.options.path
+
+    @property
+    def where(self) -> str:
+        """Say where the live file is."""
+        return str(self.path)
 
     @property
     def _real(self) -> Path:
@@ -234,8 +240,9 @@ class SqliteSource:
 
     # --- restoring ---
 
-    def staging(self, tag: str) -> SqliteStaged:
+    def staging(self, tag: str, workspace: Path) -> SqliteStaged:
         """Return the place beside the live file where a restore puts the new one."""
+        del workspace  # everything is staged beside the live file
         return self._staged(Swap(self.name, [self.path], tag, companions))
 
     def reopen(self, token: Token) -> SqliteStaged:
@@ -248,6 +255,15 @@ class SqliteSource:
     def at(self, folder: Path) -> SqliteSource:
         """Return a database of the same file name in ``folder``."""
         return SqliteSource(self.name, self._options(folder / self.path.name))
+
+    def elsewhere(self, url: str) -> SqliteSource:
+        """Return a database that is the file ``url``."""
+        return SqliteSource(self.name, self._options(local_path(url, self.name)))
+
+    @contextmanager
+    def scratch(self, workspace: Path) -> Iterator[SqliteSource]:
+        """Give a database in the workspace."""
+        yield self.at(workspace)
 
     def _options(self, path: Path) -> SqliteOptions:
         return self.options.model_copy(update={"path": path})

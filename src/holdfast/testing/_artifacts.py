@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import tarfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from io import BytesIO
@@ -131,12 +131,18 @@ def _with_holes(entry: Entry, data: bytes) -> bytes:
     return bytes(whole)
 
 
-def run_lines(lines: Sequence[str], target: Path) -> None:
+def run_lines(
+    lines: Sequence[str], target: Path, environment: Mapping[str, str] | None = None
+) -> None:
     """Run the lines of a guide as a person would: in a shell that stops at the first failure."""
     script = "\n".join(["set -eu", *lines])
     done = subprocess.run(
         ["sh", "-c", script],
-        env={"PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "TARGET": str(target)},
+        env={
+            "PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",
+            "TARGET": str(target),
+            **(environment or {}),
+        },
         capture_output=True,
         text=True,
         check=False,

@@ -264,9 +264,13 @@ class FaultySource(_Shaped):
         with self.calls.call("inspect"):
             return self.source.inspect(artifacts, workspace)
 
-    def staging(self, tag: str) -> Staged:
+    @property
+    def where(self) -> str:
+        return self.source.where
+
+    def staging(self, tag: str, workspace: Path) -> Staged:
         with self.calls.call("staging"):
-            return FaultyStaged(self.source.staging(tag), self.calls)
+            return FaultyStaged(self.source.staging(tag, workspace), self.calls)
 
     def reopen(self, token: Token) -> Staged:
         with self.calls.call("reopen"):
@@ -274,6 +278,14 @@ class FaultySource(_Shaped):
 
     def at(self, folder: Path) -> Source:
         return FaultySource(self.source.at(folder), self.calls, frozen=self._through)
+
+    def elsewhere(self, url: str) -> Source:
+        return FaultySource(self.source.elsewhere(url), self.calls, frozen=self._through)
+
+    @contextmanager
+    def scratch(self, workspace: Path) -> Iterator[Source]:
+        with self.calls.call("scratch"), self.source.scratch(workspace) as twin:
+            yield twin
 
     def occupants(self) -> Sequence[str]:
         with self.calls.call("occupants"):

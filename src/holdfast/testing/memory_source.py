@@ -39,6 +39,11 @@ class MemorySource:
         self.world = world
 
     @property
+    def where(self) -> str:
+        """Say which place it is."""
+        return str(self.place)
+
+    @property
     def content(self) -> Content | None:
         """What is live, or None."""
         return self.world.get(str(self.place))
@@ -85,8 +90,9 @@ class MemorySource:
         problems = [f"{key}: not as the index says" for key in wrong]
         return Inspection(_facts(content), tuple(problems))
 
-    def staging(self, tag: str) -> MemoryStaged:
+    def staging(self, tag: str, workspace: Path) -> MemoryStaged:
         """Return the place beside the live one."""
+        del workspace
         return self.reopen({"place": str(self.place), "tag": tag})
 
     def reopen(self, token: Token) -> MemoryStaged:
@@ -96,6 +102,15 @@ class MemorySource:
     def at(self, folder: Path) -> MemorySource:
         """Return a source whose place lies in ``folder``."""
         return MemorySource(self.name, folder / self.place.name, self.world)
+
+    def elsewhere(self, url: str) -> MemorySource:
+        """Return a source whose place is ``url``."""
+        return MemorySource(self.name, Path(url), self.world)
+
+    @contextmanager
+    def scratch(self, workspace: Path) -> Iterator[MemorySource]:
+        """Give a source with a world of its own."""
+        yield MemorySource(self.name, workspace / self.place.name, {})
 
     def occupants(self) -> Sequence[str]:
         """Name nobody: no program opens a dictionary."""

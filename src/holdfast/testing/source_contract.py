@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -28,10 +28,12 @@ class Crash(BaseException):
 class SourceContract:
     """The promises of a `Source` and its `Staged`, on a real store in a folder of its own.
 
-    ``folder`` holds nothing but what belongs to the live store, so that litter beside it shows.
+    ``folder`` holds nothing but what belongs to the live store, so that litter beside it shows. A
+    store that a server holds has a place of its own there for each folder: a database, a prefix.
     """
 
     discoverable: ClassVar[bool] = True  # whether `discover` finds such a store in a folder
+    always_there: ClassVar[bool] = False  # whether a server without content is a store
     component: ClassVar[str] = "subject"
 
     # --- what an adapter's test says ---
@@ -55,6 +57,19 @@ class SourceContract:
     def guided_content(self, source: Source, target: Path) -> object:
         """Return what the lines of `guide` restored into ``target``, as `content` does."""
         return self.content(source.at(target))
+
+    def guide_environment(self, target: Path) -> Mapping[str, str]:
+        """Return what a person sets before the lines of `guide`, besides ``TARGET``."""
+        del target
+        return {}
+
+    def other_place(self, source: Source, folder: Path) -> Source:
+        """Return a twin of a source, of the same name, whose store is to lie in ``folder``."""
+        return source.at(folder)
+
+    def litter(self, folder: Path) -> set[str]:
+        """Return the names of all that lies where the store of ``folder`` does, hidden ones too."""
+        return listing(folder)
 
     def make_vault(self, folder: Path) -> Vault:
         """Return an empty vault for the round trips."""
@@ -114,23 +129,29 @@ class SourceContract:
 
     def test_probing_a_missing_store_says_so_and_does_not_raise(self, absent: Source) -> None:
         probe = absent.probe()
-        assert not probe.reachable
-        assert probe.problems
+        assert probe.reachable == self.always_there
+        assert probe.reachable or probe.problems
 
     def test_a_missing_store_has_no_counts(self, absent: Source) -> None:
         assert not any(absent.facts().counts.values())
 
     def test_a_missing_store_cannot_be_frozen(self, absent: Source, workspace: Path) -> None:
+        if self.always_there:
+            with absent.freeze(workspace) as frozen:
+                for artifact in frozen.artifacts:
+                    read_artifact(artifact)
+                assert not any(frozen.facts().counts.values())
+            return
         with pytest.raises(SourceMissing), absent.freeze(workspace):
             pytest.fail("a store that does not exist was frozen")
 
     def test_looking_changes_nothing(self, source: Source, folder: Path) -> None:
-        before = self.content(source), listing(folder)
+        before = self.content(source), self.litter(folder)
         source.probe()
         source.facts()
         source.occupants()
         list(type(source).discover(folder))
-        assert (self.content(source), listing(folder)) == before
+        assert (self.content(source), self.litter(folder)) == before
 
     def test_counts_follow_a_change(self, source: Source) -> None:
         before = source.facts()
@@ -180,21 +201,21 @@ class SourceContract:
     def test_a_freeze_leaves_the_store_as_it_was(
         self, source: Source, folder: Path, workspace: Path
     ) -> None:
-        before = self.content(source), listing(folder)
+        before = self.content(source), self.litter(folder)
         with source.freeze(workspace) as frozen:
             for artifact in frozen.artifacts:
                 read_artifact(artifact)
             frozen.facts()
-        assert (self.content(source), listing(folder)) == before
+        assert (self.content(source), self.litter(folder)) == before
 
     def test_a_freeze_that_is_broken_off_lets_the_store_go(
         self, source: Source, folder: Path, workspace: Path
     ) -> None:
-        before = listing(folder)
+        before = self.litter(folder)
         with pytest.raises(Crash), source.freeze(workspace) as frozen:
             read_a_little(frozen.artifacts[0])
             raise Crash
-        assert listing(folder) == before
+        assert self.litter(folder) == before
         content = self.content(source)
         self.change(source)
         assert self.content(source) != content
@@ -211,10 +232,35 @@ class SourceContract:
     def test_a_copy_elsewhere_equals_the_store(
         self, source: Source, artifacts: list[Artifact], tmp_path: Path
     ) -> None:
-        copy = source.at(tmp_path / "elsewhere" / "deeper")
-        restore(copy, artifacts)
+        copy = self.other_place(source, tmp_path / "elsewhere" / "deeper")
+        self.restore(copy, artifacts)
         assert self.content(copy) == self.content(source)
         assert differences(source.facts(), copy.facts()) == []
+
+    def test_an_empty_twin_can_be_restored_into(
+        self, source: Source, artifacts: list[Artifact], folder: Path, workspace: Path
+    ) -> None:
+        before = self.content(source), self.litter(folder)
+        with source.scratch(workspace) as twin:
+            assert not any(twin.facts().counts.values())
+            self.restore(twin, artifacts)
+            assert differences(source.facts(), twin.facts()) == []
+        assert (self.content(source), self.litter(folder)) == before
+
+    def test_a_folder_can_be_restored_into(
+        self, source: Source, artifacts: list[Artifact], tmp_path: Path
+    ) -> None:
+        target = tmp_path / "by target" / source.name
+        twin = source.at(target)
+        staged = self.staging(twin)
+        staged.fill(artifacts)
+        assert differences(source.facts(), staged.view.facts()) == []
+        staged.activate()
+        assert staged.settle(None) is None
+        assert listing(target)
+
+    def test_it_says_where_it_is(self, source: Source) -> None:
+        assert source.where
 
     def test_another_source_can_take_it_in(
         self, source: Source, artifacts: list[Artifact], tmp_path: Path
@@ -222,20 +268,20 @@ class SourceContract:
         other_folder = tmp_path / "other"
         other_folder.mkdir()
         other = self.make_source("another-name", other_folder)
-        restore(other, artifacts)
+        self.restore(other, artifacts)
         assert self.content(other) == self.content(source)
 
     def test_a_backup_of_a_copy_is_as_good(
         self, source: Source, artifacts: list[Artifact], tmp_path: Path
     ) -> None:
-        copy = source.at(tmp_path / "copy")
-        restore(copy, artifacts)
+        copy = self.other_place(source, tmp_path / "copy")
+        self.restore(copy, artifacts)
         vault = self.make_vault(tmp_path / "second-vault")
         again = stored_artifacts(
             vault, back_up([copy], vault, tmp_path / "second-workspace"), self.component
         )
-        third = source.at(tmp_path / "third")
-        restore(third, again)
+        third = self.other_place(source, tmp_path / "third")
+        self.restore(third, again)
         assert self.content(third) == self.content(source)
 
     def test_the_guide_restores_it_without_holdfast(
@@ -247,22 +293,22 @@ class SourceContract:
             artifact.part: shlex.quote(str(write_out(artifact, tmp_path / "artifacts of vault")))
             for artifact in artifacts
         }
-        run_lines(source.guide(paths), target)
+        run_lines(source.guide(paths), target, self.guide_environment(target))
         assert self.guided_content(source, target) == self.content(source)
 
     # --- restoring over the live store ---
 
     def test_making_a_staging_touches_nothing(self, changed: Source, folder: Path) -> None:
-        before = self.content(changed), listing(folder)
-        staged = changed.staging("tag1")
+        before = self.content(changed), self.litter(folder)
+        staged = self.staging(changed)
         assert json.loads(json.dumps(staged.token)) == staged.token
-        assert (self.content(changed), listing(folder)) == before
+        assert (self.content(changed), self.litter(folder)) == before
 
     def test_filling_leaves_the_live_store_alone(
         self, changed: Source, artifacts: list[Artifact]
     ) -> None:
         before = self.content(changed)
-        staged = changed.staging("tag1")
+        staged = self.staging(changed)
         staged.fill(artifacts)
         assert self.content(changed) == before
         staged.revert()
@@ -271,7 +317,7 @@ class SourceContract:
         self, changed: Source, artifacts: list[Artifact], workspace: Path
     ) -> None:
         expected = changed.inspect(artifacts, workspace).facts
-        staged = changed.staging("tag1")
+        staged = self.staging(changed)
         staged.fill(artifacts)
         counted = staged.view.facts()
         staged.revert()
@@ -280,71 +326,71 @@ class SourceContract:
     def test_activating_switches_to_what_was_backed_up(
         self, source: Source, artifacts: list[Artifact], folder: Path
     ) -> None:
-        backed_up, before = self.content(source), listing(folder)
+        backed_up, before = self.content(source), self.litter(folder)
         self.change(source)
-        staged = source.staging("tag1")
+        staged = self.staging(source)
         staged.fill(artifacts)
         staged.activate()
         assert self.content(source) == backed_up
         assert staged.settle(None) is None
         assert self.content(source) == backed_up
-        assert listing(folder) == before
+        assert self.litter(folder) == before
 
     @pytest.mark.parametrize("again", [False, True], ids=["same-process", "reopened"])
     @pytest.mark.parametrize("steps", [0, 1, 2], ids=["untouched", "filled", "activated"])
     def test_reverting_puts_everything_back(
         self, changed: Source, artifacts: list[Artifact], folder: Path, steps: int, *, again: bool
     ) -> None:
-        before = self.content(changed), listing(folder)
-        staged = changed.staging("tag1")
+        before = self.content(changed), self.litter(folder)
+        staged = self.staging(changed)
         take_steps(staged, artifacts, steps)
         if again:
             staged = self.reopened(staged, folder)
         staged.revert()
-        assert (self.content(changed), listing(folder)) == before
+        assert (self.content(changed), self.litter(folder)) == before
         staged.revert()
-        assert (self.content(changed), listing(folder)) == before
+        assert (self.content(changed), self.litter(folder)) == before
 
     def test_a_fill_that_crashed_is_reverted_by_its_token(
         self, changed: Source, artifacts: list[Artifact], folder: Path
     ) -> None:
-        before = self.content(changed), listing(folder)
-        staged = changed.staging("tag1")
+        before = self.content(changed), self.litter(folder)
+        staged = self.staging(changed)
         with pytest.raises(Crash):
             staged.fill(failing(artifacts, Crash(), at_the_end=False))
         self.reopened(staged, folder).revert()
-        assert (self.content(changed), listing(folder)) == before
+        assert (self.content(changed), self.litter(folder)) == before
 
     @pytest.mark.parametrize("at_the_end", [False, True], ids=["midway", "last-byte"])
     def test_rotten_artifacts_are_not_taken(
         self, changed: Source, artifacts: list[Artifact], folder: Path, *, at_the_end: bool
     ) -> None:
-        before = self.content(changed), listing(folder)
+        before = self.content(changed), self.litter(folder)
         rot = BackupDamaged(backup="b", path="p", reason="its checksum differs")
-        staged = changed.staging("tag1")
+        staged = self.staging(changed)
         with pytest.raises(BackupDamaged):
             staged.fill(failing(artifacts, rot, at_the_end=at_the_end))
         assert self.content(changed) == before[0]
         staged.revert()
-        assert (self.content(changed), listing(folder)) == before
+        assert (self.content(changed), self.litter(folder)) == before
 
     def test_settling_twice_is_as_good_as_once(
         self, source: Source, artifacts: list[Artifact], folder: Path
     ) -> None:
-        backed_up, before = self.content(source), listing(folder)
+        backed_up, before = self.content(source), self.litter(folder)
         self.change(source)
-        staged = source.staging("tag1")
+        staged = self.staging(source)
         take_steps(staged, artifacts, 2)
         staged.settle(None)
         self.reopened(staged, folder).settle(None)
-        assert (self.content(source), listing(folder)) == (backed_up, before)
+        assert (self.content(source), self.litter(folder)) == (backed_up, before)
 
     def test_the_old_content_can_be_kept(
         self, source: Source, artifacts: list[Artifact], tmp_path: Path
     ) -> None:
         backed_up = self.content(source)
         self.change(source)
-        staged = source.staging("tag1")
+        staged = self.staging(source)
         take_steps(staged, artifacts, 2)
         kept = staged.settle(tmp_path / "attic" / self.component)
         assert kept
@@ -357,7 +403,7 @@ class SourceContract:
         fresh_folder = tmp_path / "fresh"
         fresh_folder.mkdir()
         fresh = self.make_source(self.component, fresh_folder)
-        staged = fresh.staging("tag1")
+        staged = self.staging(fresh)
         take_steps(staged, artifacts, 2)
         assert self.content(fresh) == self.content(source)
         assert staged.settle(None) is None
@@ -370,12 +416,27 @@ class SourceContract:
         fresh_folder = tmp_path / "fresh"
         fresh_folder.mkdir()
         fresh = self.make_source(self.component, fresh_folder)
-        staged = fresh.staging("tag1")
+        staged = self.staging(fresh)
         take_steps(staged, artifacts, steps)
         staged.revert()
-        assert listing(fresh_folder) == set()
+        assert self.litter(fresh_folder) == set()
         assert not any(fresh.facts().counts.values())
-        assert not fresh.probe().reachable
+        assert fresh.probe().reachable == self.always_there
+
+    @pytest.fixture(autouse=True)
+    def _room(self, tmp_path: Path) -> None:
+        self._stagings = tmp_path / "stagings"
+        self._stagings.mkdir()
+
+    def staging(self, source: Source, tag: str = "tag1") -> Staged:
+        """Return a staging with room of its own on this machine."""
+        return source.staging(tag, self._stagings / tag / source.name)
+
+    def restore(self, source: Source, artifacts: Sequence[Artifact]) -> None:
+        """Restore into a source that has no store yet."""
+        staged = self.staging(source, f"restore{len(listing(self._stagings))}")
+        take_steps(staged, artifacts, 2)
+        assert staged.settle(None) is None
 
     def reopened(self, staged: Staged, folder: Path) -> Staged:
         """Return a staging as another process would: by its token, from a new source."""
@@ -389,10 +450,3 @@ def take_steps(staged: Staged, artifacts: Sequence[Artifact], steps: int) -> Non
         staged.fill(artifacts)
     if steps >= 2:  # noqa: PLR2004 - fill is the first step, activate the second
         staged.activate()
-
-
-def restore(source: Source, artifacts: Sequence[Artifact]) -> None:
-    """Restore into a source that has no store yet."""
-    staged = source.staging("restore1")
-    take_steps(staged, artifacts, 2)
-    assert staged.settle(None) is None

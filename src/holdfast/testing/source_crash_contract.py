@@ -16,7 +16,6 @@ import pytest
 
 from ..model.artifact import Artifact
 from ..ports import Source
-from ._artifacts import listing
 from .crashes import every_crash
 from .source_contract import SourceContract, take_steps
 
@@ -35,16 +34,16 @@ class SourceCrashContract(SourceContract):
     def test_a_restore_that_was_killed_is_reverted(
         self, changed: Source, artifacts: list[Artifact], folder: Path
     ) -> None:
-        before = self.content(changed), listing(folder)
+        before = self.content(changed), self.litter(folder)
 
         def work() -> None:
-            take_steps(self.make_source(self.component, folder).staging("tag1"), artifacts, 2)
+            take_steps(self.staging(self.make_source(self.component, folder)), artifacts, 2)
 
-        token = changed.staging("tag1").token
+        token = self.staging(changed).token
         steps = 0
         for _step in every_crash(work, stride=self.stride):
             self.make_source(self.component, folder).reopen(token).revert()
-            assert (self.content(changed), listing(folder)) == before
+            assert (self.content(changed), self.litter(folder)) == before
             steps += 1
         assert steps > 1
 
@@ -52,8 +51,8 @@ class SourceCrashContract(SourceContract):
     def test_a_revert_that_was_killed_is_finished_by_another(
         self, changed: Source, artifacts: list[Artifact], folder: Path
     ) -> None:
-        before = self.content(changed), listing(folder)
-        staged = changed.staging("tag1")
+        before = self.content(changed), self.litter(folder)
+        staged = self.staging(changed)
         take_steps(staged, artifacts, 2)
 
         def work() -> None:
@@ -61,15 +60,15 @@ class SourceCrashContract(SourceContract):
 
         for _step in every_crash(work, stride=self.stride):
             self.make_source(self.component, folder).reopen(staged.token).revert()
-            assert (self.content(changed), listing(folder)) == before
-            take_steps(changed.staging("tag1"), artifacts, 2)
+            assert (self.content(changed), self.litter(folder)) == before
+            take_steps(self.staging(changed), artifacts, 2)
 
     @pytest.mark.timeout(600)
     def test_a_settling_that_was_killed_is_finished_by_another(
         self, changed: Source, artifacts: list[Artifact], folder: Path
     ) -> None:
-        staged = changed.staging("tag1")
-        names = listing(folder)
+        staged = self.staging(changed)
+        names = self.litter(folder)
         take_steps(staged, artifacts, 2)
         restored = self.content(changed)
 
@@ -79,5 +78,5 @@ class SourceCrashContract(SourceContract):
         for _step in every_crash(work, stride=self.stride):
             assert self.content(changed) == restored
             self.make_source(self.component, folder).reopen(staged.token).settle(None)
-            assert (self.content(changed), listing(folder)) == (restored, names)
-            take_steps(changed.staging("tag1"), artifacts, 2)
+            assert (self.content(changed), self.litter(folder)) == (restored, names)
+            take_steps(self.staging(changed), artifacts, 2)

@@ -1,4 +1,4 @@
-"""Trees as compressed archives, and back: what a plain vault keeps them as."""
+"""Trees as compressed archives, streams compressed, and back: what a plain vault keeps."""
 
 from __future__ import annotations
 
@@ -46,6 +46,27 @@ class Pack:
         """Read the tree and give the archive. Errors of the source come through as they are."""
         with self._tree.open() as items:
             yield from compress(self._writer.pieces(items), self._method)
+
+
+def unpack_stream(chunks: Iterable[Chunk], stored: Stored, backup: str) -> Chunks:
+    """Give the content of a stored stream that is compressed; reads ``chunks`` to their end.
+
+    Raises:
+        BackupDamaged: it cannot be read, or has less in it than was recorded.
+        ArchiveUnsafe: it has more in it than was recorded.
+
+    """
+    size = 0
+    with _translated(stored, backup):
+        for chunk in decompress(chunks, Method(stored.encoding)):
+            size += len(chunk)
+            if size > stored.content_size:
+                reason = f"it unpacks to more than the {stored.content_size} bytes of its record"
+                raise ArchiveUnsafe(backup=backup, path=stored.path, reason=reason)
+            yield chunk
+    if size < stored.content_size:
+        reason = f"it unpacks to {size} bytes where {stored.content_size} were stored"
+        raise BackupDamaged(backup=backup, path=stored.path, reason=reason)
 
 
 def unpack(chunks: Iterable[Chunk], stored: Stored, backup: str) -> TreeItems:

@@ -18,7 +18,8 @@ from pathlib import Path
 from ..model.artifact import Artifact, Stream, Tree
 from ..model.manifest import Form, Manifest, Stored, decode, encode
 from ..ports import Adopting, Store
-from ._archive import Pack
+from ._archive import ARCHIVES, Pack
+from ._compress import compress
 from ._digest import Digest, told
 from ._plain_documents import documents, is_sealed, remove_empty_homes
 from ._plain_layout import DRAFTS, META_SUFFIX, METADATA, Layout, Placing, from_home, home_of
@@ -110,6 +111,8 @@ class PlainDraft:
         self, component: str, stream: Stream, path: str, progress: Callable[[int], None]
     ) -> Stored:
         digest = Digest()
+        if self._layout.compresses(stream):
+            return self._keep_compressed(component, stream, path, progress)
         if self._adopt(stream, path):
             with self._store.get(self.place(path)) as chunks:
                 for _hashed in told(digest.through(chunks), progress):
@@ -126,6 +129,33 @@ class PlainDraft:
             sha256=digest.sha256,
             encoding="identity",
             content_size=digest.size,
+            part=stream.part,
+            labels=dict(stream.labels),
+        )
+
+    def _keep_compressed(
+        self, component: str, stream: Stream, path: str, progress: Callable[[int], None]
+    ) -> Stored:
+        digest, size = Digest(), 0
+
+        def count(done: int) -> None:
+            nonlocal size
+            size += done
+            progress(done)
+
+        method = ARCHIVES[self._placing.archive]
+        with stream.open() as chunks:
+            packed = compress(told(chunks, count), method)
+            self._store.put(self.place(path), digest.through(packed))
+        return Stored(
+            component=component,
+            name=stream.name,
+            form=Form.STREAM,
+            path=path,
+            size=digest.size,
+            sha256=digest.sha256,
+            encoding=method.value,
+            content_size=size,
             part=stream.part,
             labels=dict(stream.labels),
         )

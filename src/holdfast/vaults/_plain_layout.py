@@ -117,7 +117,7 @@ class Layout:
 
     def place(self, draft: Placing, component: str, artifact: Artifact) -> str:
         """Return the path of an artifact in the vault."""
-        suffix = artifact.suffix if isinstance(artifact, Stream) else f".{draft.archive}"
+        suffix = self._suffix(draft, artifact)
         part = f"_{artifact.part}" if artifact.part else ""
         values = dict(artifact.labels) | {
             "stack": draft.stack,
@@ -136,6 +136,17 @@ class Layout:
         if is_reserved(path, draft.backup_id):
             raise self._unfit(draft, f"{artifact.name} of {component} would lie at {path}")
         return path
+
+    def compresses(self, artifact: Artifact) -> bool:
+        """Tell whether a stream is compressed: where its name can say so, if it is worth it."""
+        named = template_fields(self.layout) & {"artifact", "suffix"}
+        return isinstance(artifact, Stream) and artifact.compressible and bool(named)
+
+    def _suffix(self, draft: Placing, artifact: Artifact) -> str:
+        if not isinstance(artifact, Stream):
+            return f".{draft.archive}"
+        packed = draft.archive.removeprefix("tar") if self.compresses(artifact) else ""
+        return artifact.suffix + packed
 
     def _unfit(self, draft: Placing, problem: str) -> ConfigInvalid:
         advice = "choose another `layout` for this vault"

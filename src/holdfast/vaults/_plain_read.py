@@ -9,7 +9,8 @@ from ..errors import BackupDamaged, BackupNotFound, BackupTooNew
 from ..model.artifact import Artifact, Chunks, Stream, Tree, TreeItems
 from ..model.manifest import Form, Manifest, Stored
 from ..ports import Store
-from ._archive import ENCODINGS, unpack
+from ._archive import ENCODINGS, unpack, unpack_stream
+from ._compress import Method
 from ._digest import Digest, digest_of, disagreement, told, verified
 from ._plain_documents import Sealed, metas, read_document, read_sealed
 from ._plain_layout import GUIDE
@@ -20,11 +21,13 @@ IDENTITY = "identity"
 def give(store: Store, manifest: Manifest, stored: Stored) -> Artifact:
     """Return a stored artifact, whose bytes are compared while they are read."""
     _check_encoding(manifest, stored)
+    plain = stored.encoding == IDENTITY
 
     @contextmanager
     def stream() -> Iterator[Chunks]:
         with bytes_of(store, manifest, stored) as chunks:
-            yield verified(chunks, stored, manifest.id)
+            sworn = verified(chunks, stored, manifest.id)
+            yield sworn if plain else unpack_stream(sworn, stored, manifest.id)
 
     @contextmanager
     def tree() -> Iterator[TreeItems]:
@@ -46,12 +49,13 @@ def give(store: Store, manifest: Manifest, stored: Stored) -> Artifact:
         size_hint=stored.content_size,
         part=stored.part,
         labels=stored.labels,
-        path=store.path(stored.path),
+        path=store.path(stored.path) if plain else None,
+        compressible=not plain,
     )
 
 
 def _check_encoding(manifest: Manifest, stored: Stored) -> None:
-    known = {IDENTITY} if stored.form is Form.STREAM else set(ENCODINGS.values())
+    known = {IDENTITY, *Method} if stored.form is Form.STREAM else set(ENCODINGS.values())
     if stored.encoding not in known:
         reason = f"it is kept as {stored.encoding}, which plain vaults do not have"
         raise BackupDamaged(backup=manifest.id, path=stored.path, reason=reason)

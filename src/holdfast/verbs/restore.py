@@ -57,6 +57,7 @@ class RestoreRequest:
     vault: Vault
     manifest: Manifest
     targets: Sequence[Source]
+    workspace: Path  # a folder for each component's staging that outlives a crash
     checks: Sequence[Check] = ()
     beside: Mapping[str, Source] = field(default_factory=dict)  # live ones that stay as they are
     attic: Path | None = None  # where replaced content is kept; None: it is removed
@@ -107,8 +108,7 @@ def _weigh(manifest: Manifest, source: Source) -> Change:
     except HoldfastError as error:
         # What is there may be damaged: that is why it is being restored.
         now = Facts({"damaged": 1}, notes=(str(error),))
-    where = str(getattr(source, "path", "") or source.name)
-    return Change(source.name, where, now, record.facts, tuple(source.occupants()))
+    return Change(source.name, source.where, now, record.facts, tuple(source.occupants()))
 
 
 def _record(manifest: Manifest, source: Source) -> Component:
@@ -192,7 +192,7 @@ class _Restore:
     def _stage_all(self) -> None:
         for source in self.targets:
             stored = self.request.manifest.of(source.name)
-            staged = source.staging(self.tag)
+            staged = source.staging(self.tag, self.request.workspace / source.name)
             with uninterrupted():
                 self.journal.prepare(source.name, source.kind, staged.token)
                 self.staged[source.name] = staged
@@ -239,8 +239,7 @@ class _Restore:
         for source in self.targets:
             if occupants := source.occupants():
                 users = ", ".join(occupants)
-                path = getattr(source, "path", source.name)
-                raise TargetInUse(component=source.name, path=path, users=users)
+                raise TargetInUse(component=source.name, path=source.where, users=users)
         self.switching = True
         with self.around.step("switch"), uninterrupted():
             for source in self.targets:
