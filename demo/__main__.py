@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 from .screen import Screen
+from .stages import stage
 from .story import Story
 
 
@@ -21,12 +22,21 @@ def main() -> int:
         default="",
         help="spoil one store after the restore, to see that the demonstration can fail",
     )
+    parser.add_argument(
+        "--stack",
+        choices=("small", "full"),
+        default="small",
+        help="full: on PostgreSQL, Qdrant, Redis and S3, which are started for it and end with it",
+    )
     options = parser.parse_args()
     screen = Screen()
     screen.title("Holdfast: lose an application's memory, and bring it back")
     begun = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="holdfast-demo-") as folder:
-        Story(Path(folder), screen, options.sabotage).tell()
+        home = Path(folder, "library")
+        home.mkdir()
+        with stage(options.stack, home) as chosen:
+            Story(home, chosen, screen, options.sabotage).tell()
     return screen.verdict(time.monotonic() - begun)
 
 

@@ -1,8 +1,9 @@
-"""The application: a library one can ask, kept in four places that belong together.
+"""The application: a library one can ask, kept in places that belong together.
 
-- rows: documents, their passages and the questions asked, in SQLite;
-- vectors: one for each passage, in Chroma, opened in this very process;
-- uploads: the documents as they came, as files;
+- rows: documents, their passages and the questions asked, in SQLite or PostgreSQL;
+- vectors: one for each passage, in Chroma or Qdrant;
+- uploads: the documents as they came, as files or as objects in a bucket;
+- cache: what was counted and answered lately, in Redis, if it has one;
 - settings: the two files under ``infra/`` that an operator edits.
 
 It knows nothing of backups. All it does for them is good manners: what is referred to is written
@@ -12,52 +13,45 @@ before whoever refers to it, so that at no instant a row names a vector or a fil
 from __future__ import annotations
 
 import hashlib
-import sqlite3
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
+from .cache import open_cache
 from .corpus import Text, passages
 from .embedding import embed
-
-SCHEMA_VERSION = "1.0.0"
-COLLECTION = "passages"
-
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS documents (
-    id INTEGER PRIMARY KEY, title TEXT NOT NULL, upload TEXT NOT NULL, sha256 TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS chunks (
-    vector_id TEXT PRIMARY KEY, document_id INTEGER NOT NULL REFERENCES documents (id),
-    text TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS questions (
-    id INTEGER PRIMARY KEY, text TEXT NOT NULL, answer TEXT NOT NULL, asked_at TEXT NOT NULL);
-"""
+from .rows import Document, Passage, open_rows
+from .secrets import QDRANT_KEY
+from .uploads import open_uploads
+from .vectors import open_vectors
 
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Where the four stores lie."""
+    """Where the stores lie: paths, or URLs of servers. Without a cache its place is empty."""
 
-    rows: Path
-    vectors: Path
-    uploads: Path
-    settings: Path
+    rows: str
+    vectors: str
+    uploads: str
+    settings: str
+    cache: str = ""
 
     @classmethod
     def of(cls, folder: Path) -> Self:
-        """Return the places of the application in its own folder."""
-        return cls(folder / "library.db", folder / "chroma", folder / "uploads", folder / "infra")
+        """Return the places of the application that is nothing but files, in its own folder."""
+        names = ("library.db", "chroma", "uploads", "infra")
+        return cls(*(str(folder / name) for name in names))
 
+    @classmethod
+    def read(cls, text: str) -> Self:
+        """Return what `written` wrote."""
+        return cls(**json.loads(text))
 
-@dataclass(frozen=True, slots=True)
-class Passage:
-    """A passage that answers a question."""
-
-    title: str
-    text: str
+    @property
+    def written(self) -> str:
+        """The places in one word of a command line."""
+        return json.dumps(asdict(self))
 
 
 class Library:
@@ -65,34 +59,19 @@ class Library:
 
     def __init__(self, places: Places) -> None:
         """Open the stores, and make those that are missing: come what may, it starts."""
-        import chromadb
-        from chromadb.config import Settings
-
         self.places = places
-        places.uploads.mkdir(parents=True, exist_ok=True)
-        self.rows = sqlite3.connect(places.rows, isolation_level=None, timeout=30)
-        self.rows.executescript("PRAGMA journal_mode = WAL; PRAGMA foreign_keys = ON;" + _SCHEMA)
-        self.rows.execute(
-            "INSERT OR IGNORE INTO meta VALUES ('schema_version', ?)", (SCHEMA_VERSION,)
-        )
-        client = chromadb.PersistentClient(
-            str(places.vectors), settings=Settings(anonymized_telemetry=False)
-        )
-        # Without an embedding function nothing is downloaded: we bring our own vectors. Chroma
-        # builds part of its index anew on each start, in parallel, never twice the same: searched
-        # this widely, it still gives the same answers.
-        self.vectors: Any = client.get_or_create_collection(
-            COLLECTION,
-            embedding_function=None,
-            configuration={"hnsw": {"space": "l2", "ef_construction": 200, "ef_search": 500}},
-        )
+        self.uploads = open_uploads(places.uploads)
+        self.rows = open_rows(places.rows)
+        self.vectors = open_vectors(places.vectors, QDRANT_KEY)
+        self.cache = open_cache(places.cache)
 
     def __enter__(self) -> Self:
         """Return the open library."""
         return self
 
     def __exit__(self, *_error: object) -> None:
-        """Close the database; Chroma's ends with the process."""
+        """Close what can be closed."""
+        self.vectors.close()
         self.rows.close()
 
     def add(self, number: int, text: Text) -> int:
@@ -102,40 +81,25 @@ class Library:
         texts = passages(text.content)
         ids = [f"{number}/{position}" for position in range(len(texts))]
 
-        (self.places.uploads / upload).write_bytes(content)
-        self.vectors.add(ids=ids, embeddings=[embed(passage) for passage in texts])
-        with self.rows:
-            self.rows.execute("BEGIN IMMEDIATE")
-            self.rows.execute(
-                "INSERT INTO documents VALUES (?, ?, ?, ?)",
-                (number, text.title, upload, hashlib.sha256(content).hexdigest()),
-            )
-            self.rows.executemany(
-                "INSERT INTO chunks VALUES (?, ?, ?)",
-                [(one, number, passage) for one, passage in zip(ids, texts, strict=True)],
-            )
+        self.uploads.write(upload, content)
+        self.vectors.add(ids, [embed(passage) for passage in texts])
+        digest = hashlib.sha256(content).hexdigest()
+        document = Document(number, text.title, upload, digest)
+        self.rows.add(document, list(zip(ids, texts, strict=True)))
+        self.cache.count(number)
         return len(texts)
 
     def search(self, question: str, most: int = 3) -> list[Passage]:
         """Return the passages nearest to a question, the nearest first."""
-        found = self.vectors.query(query_embeddings=[embed(question)], n_results=most, include=[])
-        return [passage for one in found["ids"][0] for passage in self._passages(one)]
-
-    def _passages(self, vector_id: str) -> Sequence[Passage]:
-        rows = self.rows.execute(
-            "SELECT title, text FROM chunks JOIN documents ON documents.id = document_id "
-            "WHERE vector_id = ?",
-            (vector_id,),
-        )
-        return [Passage(title, text) for title, text in rows]
+        found = self.vectors.nearest(embed(question), most)
+        return [passage for one in found for passage in self.rows.passages(one)]
 
     def ask(self, question: str) -> Passage | None:
         """Answer a question, and remember that it was asked."""
         best = next(iter(self.search(question)), None)
-        self.rows.execute(
-            "INSERT INTO questions (text, answer, asked_at) VALUES (?, ?, ?)",
-            (question, best.title if best else "", datetime.now(UTC).isoformat()),
-        )
+        answer = best.title if best else ""
+        self.rows.remember(question, answer)
+        self.cache.remember(question, answer)
         return best
 
 

@@ -41,9 +41,12 @@ class Outcome:
 class Holdfast:
     """The `holdfast` command, typed in the folder of one stack's ``holdfast.yaml``."""
 
-    def __init__(self, folder: Path, screen: Screen) -> None:
+    def __init__(self, folder: Path, screen: Screen, environment: Mapping[str, str]) -> None:
+        """``environment`` holds what the configuration names: the passwords."""
         self._folder = folder
         self._screen = screen
+        kept = {k: v for k, v in os.environ.items() if k != "HOLDFAST_CONFIG"}
+        self._environment = {**kept, **environment}
 
     def run(self, *words: str, kill_at: Callable[[Event], bool] = lambda _event: False) -> Outcome:
         """Run a command, and show it. It is killed with SIGKILL at the first event that says so."""
@@ -59,7 +62,6 @@ class Holdfast:
     ) -> Outcome:
         options = ["--json", "--progress"] if words[0] in WITH_PROGRESS else ["--json"]
         argv = [sys.executable, "-m", "holdfast", *words, *options]
-        environment = {k: v for k, v in os.environ.items() if k != "HOLDFAST_CONFIG"}
         begun = time.perf_counter()
         with (
             tempfile.TemporaryFile("w+", encoding="utf-8") as errors,
@@ -69,7 +71,7 @@ class Holdfast:
                 stderr=errors,
                 encoding="utf-8",
                 cwd=self._folder,
-                env=environment,
+                env=self._environment,
             ) as process,
         ):
             assert process.stdout is not None  # noqa: S101 - it is a pipe
@@ -118,15 +120,14 @@ def _documents(text: str) -> Iterator[Mapping[str, Any]]:
 class Application:
     """The application's processes: one that writes, and one that opens everything and reports."""
 
-    def __init__(self, places: Places, folder: Path, log: Path) -> None:
+    def __init__(self, places: Places, log: Path) -> None:
         self.places = places
         self.log = log
-        self._folder = folder
         self._writer: subprocess.Popen[str] | None = None
 
     def start(self, base: int, advance: Advance) -> None:
         """Start the writer; returns when its first ``base`` documents are in."""
-        argv = [sys.executable, "-m", "demo.writer", str(self._folder), str(self.log)]
+        argv = [sys.executable, "-m", "demo.writer", self.places.written, str(self.log)]
         self._writer = subprocess.Popen(
             [*argv, "--base", str(base)], stdout=subprocess.PIPE, encoding="utf-8", cwd=ROOT
         )
@@ -149,9 +150,7 @@ class Application:
 
     def report(self, places: Places | None = None) -> Mapping[str, Any]:
         """Return what a freshly started application sees; where it cannot start, why."""
-        there = places or self.places
-        paths = (there.rows, there.vectors, there.uploads, there.settings)
-        argv = [sys.executable, "-m", "demo.report", *map(str, paths)]
+        argv = [sys.executable, "-m", "demo.report", (places or self.places).written]
         done = subprocess.run(argv, capture_output=True, encoding="utf-8", cwd=ROOT, check=False)
         if done.returncode != 0:
             reason = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]

@@ -71,6 +71,13 @@ def judge_vectors(writes: Sequence[Write], report: Mapping[str, Any], instant: f
     return _judge(documents, present, len(found) - sum(present), instant)
 
 
+def judge_cache(writes: Sequence[Write], report: Mapping[str, Any], instant: float) -> Judgement:
+    """Judge the counter of a restored cache; it follows the documents one by one."""
+    documents = [write for write in writes if write.kind == "document"]
+    present = [write.number <= report["counted"] for write in documents]
+    return _judge(documents, present, report["counted"] - sum(present), instant)
+
+
 def _judge(
     writes: Sequence[Write], present: Sequence[bool], strangers: int, instant: float
 ) -> Judgement:

@@ -1,4 +1,4 @@
-"""What the application sees when it opens its stores: `python -m demo.report ROWS VECTORS …`.
+"""What the application sees when it opens its stores: `python -m demo.report PLACES`.
 
 A process of its own each time, as a restarted application is: nothing is left in memory from
 before. Prints one JSON document; whatever it compares, it computes anew from the data itself.
@@ -18,26 +18,23 @@ import numpy as np
 from .app import Library, Places
 from .embedding import embed
 from .questions import QUESTIONS
-
-PAGE = 1000  # vectors read at once
+from .rows import TABLES
 
 
 def main() -> None:
     """Read the command line, open the stores, print the report."""
     parser = argparse.ArgumentParser(prog="python -m demo.report")
-    for name in ("rows", "vectors", "uploads", "settings"):
-        parser.add_argument(name, type=Path)
-    options = parser.parse_args()
-    places = Places(options.rows, options.vectors, options.uploads, options.settings)
-    with Library(places) as library:
+    parser.add_argument("places", type=Places.read)
+    with Library(parser.parse_args().places) as library:
         print(json.dumps(_report(library)))
 
 
 def _report(library: Library) -> dict[str, Any]:
-    rows = {table: _table(library, table) for table in ("meta", "documents", "chunks", "questions")}
-    vectors = _vectors(library)
+    rows = {table: library.rows.table(table) for table in TABLES}
+    vectors = library.vectors.all()
+    cache = library.cache.all()
     chunks = {vector_id: text for vector_id, _document, text in rows["chunks"]}
-    uploads = _files(library.places.uploads)
+    uploads = {name: _digest(content) for name, content in library.uploads.all().items()}
     documents = {upload: sha256 for _id, _title, upload, sha256 in rows["documents"]}
     return {
         "counts": {
@@ -46,13 +43,16 @@ def _report(library: Library) -> dict[str, Any]:
             "questions": len(rows["questions"]),
             "vectors": len(vectors),
             "uploads": len(uploads),
+            **({"keys": len(cache)} if cache else {}),
         },
         "digests": {
             "rows": _digest(repr(rows).encode()),
             "vectors": _digest(*(i.encode() + v.tobytes() for i, v in sorted(vectors.items()))),
             "uploads": _digest(repr(sorted(uploads.items())).encode()),
-            "settings": _digest(repr(sorted(_files(library.places.settings).items())).encode()),
+            "settings": _digest(repr(sorted(_files(Path(library.places.settings)))).encode()),
+            "cache": _digest(repr(sorted(cache.items())).encode()),
         },
+        "counted": library.cache.documents(),
         "documents": [row[0] for row in rows["documents"]],
         "vectors_of": _vectors_of(vectors),
         "faults": {
@@ -71,19 +71,6 @@ def _report(library: Library) -> dict[str, Any]:
     }
 
 
-def _table(library: Library, name: str) -> list[tuple[Any, ...]]:
-    return library.rows.execute(f"SELECT * FROM {name} ORDER BY 1").fetchall()
-
-
-def _vectors(library: Library) -> dict[str, np.ndarray[Any, np.dtype[np.float32]]]:
-    found: dict[str, np.ndarray[Any, np.dtype[np.float32]]] = {}
-    ids = library.vectors.get(include=[])["ids"]
-    for at in range(0, len(ids), PAGE):
-        page = library.vectors.get(ids=ids[at : at + PAGE], include=["embeddings"])
-        found |= dict(zip(page["ids"], page["embeddings"].astype(np.float32), strict=True))
-    return found
-
-
 def _vectors_of(vectors: dict[str, Any]) -> dict[str, int]:
     """Count the vectors of each document, whose number comes before the slash."""
     counts: dict[str, int] = {}
@@ -93,12 +80,9 @@ def _vectors_of(vectors: dict[str, Any]) -> dict[str, int]:
     return counts
 
 
-def _files(folder: Path) -> dict[str, str]:
-    return {
-        str(path.relative_to(folder)): _digest(path.read_bytes())
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
+def _files(folder: Path) -> list[tuple[str, str]]:
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return [(str(path.relative_to(folder)), _digest(path.read_bytes())) for path in files]
 
 
 def _digest(*parts: bytes) -> str:

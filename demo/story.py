@@ -23,11 +23,11 @@ from statistics import median
 from typing import Any
 
 from . import losses
-from .app import Places
 from .commands import Application, Event, Holdfast, Outcome
-from .proof import Judgement, during, judge_rows, judge_vectors, read_log
+from .proof import Judgement, during, judge_cache, judge_rows, judge_vectors, read_log
 from .questions import QUESTIONS
 from .screen import Screen
+from .stages import Stage
 
 BASE = 100  # documents before the first backup
 WRITING_SECONDS = 1.0  # that the writer has to itself before and after it
@@ -40,16 +40,15 @@ Report = Mapping[str, Any]
 class Story:
     """One run, in a folder that is the caller's to remove."""
 
-    def __init__(self, folder: Path, screen: Screen, sabotage: str = "") -> None:
+    def __init__(self, home: Path, stage: Stage, screen: Screen, sabotage: str = "") -> None:
+        """``home`` is an empty folder for the application's own files and its configuration."""
         self._screen = screen
         self._sabotage = sabotage
-        home = folder / "library"
-        home.mkdir()
-        shutil.copy(Path(__file__).with_name("holdfast.yaml"), home)
-        self._places = Places.of(home)
-        self._side = home / "side"
-        self._application = Application(self._places, home, folder / "writer.log")
-        self._holdfast = Holdfast(home, screen)
+        self._stage = stage
+        self._places = stage.places
+        shutil.copy(stage.configuration, home / "holdfast.yaml")
+        self._application = Application(self._places, home.parent / "writer.log")
+        self._holdfast = Holdfast(home, screen, stage.environment)
 
     def tell(self) -> None:
         """Tell it from the beginning to the end."""
@@ -67,7 +66,7 @@ class Story:
     # --- while it is written to ---
 
     def _begin(self) -> None:
-        self._screen.chapter("1 An application: rows in SQLite, vectors in Chroma, files, settings")
+        self._screen.chapter(f"1 An application: {self._stage.stores}")
         begun = time.monotonic()
         with self._screen.waiting("indexing") as advance:
             self._application.start(BASE, advance)
@@ -113,21 +112,14 @@ class Story:
         self._screen.claim(
             "the writer never failed", holds=went_on, otherwise="it had ended by itself"
         )
-        restored = self._holdfast.run("restore", "latest", "--target", self._side.name)
+        restored = self._holdfast.run("restore", "latest", *self._stage.targets)
         problem = restored.said.splitlines()[0] if restored.said else "it said nothing"
         self._screen.claim(
             "it is restored beside the live data",
             holds=restored.status in {0, REFERENCES_BROKEN},
             otherwise=problem,
         )
-        report = self._application.report(
-            Places(
-                self._side / "rows" / "library.db",
-                self._side / "vectors",
-                self._side / "uploads",
-                self._side / "settings",
-            )
-        )
+        report = self._application.report(self._stage.side)
         if self._is_broken(report):
             return
         writes = read_log(self._application.log)
@@ -136,6 +128,9 @@ class Story:
         texts = sum(write.kind == "document" for write in writes)
         self._show_judgement("rows", rows, len(writes), "writes")
         self._show_judgement("vectors", vectors, texts, "texts")
+        if self._places.cache:
+            cache = judge_cache(writes, report, _instant(backup, "cache"))
+            self._show_judgement("counters", cache, texts, "texts")
         self._show_faults(report, may_be_ahead=restored.status == REFERENCES_BROKEN)
 
     def _show_judgement(self, what: str, judgement: Judgement, count: int, of: str) -> None:
@@ -185,9 +180,7 @@ class Story:
         gone = losses.delete_rows(self._places)
         self._show_loss(f"a clean-up with a wrong condition deletes {gone} documents", reference)
         losses.remove_vectors(self._places)
-        self._show_loss(
-            "Chroma's folder is removed; the application starts an empty one", reference
-        )
+        self._show_loss(self._stage.vectors_gone, reference)
         spoiled = losses.overwrite_files(self._places)
         return self._show_loss(f"{spoiled} uploads and settings are overwritten", reference)
 

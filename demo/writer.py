@@ -1,4 +1,4 @@
-"""The application at work: `python -m demo.writer FOLDER LOG --base N`.
+"""The application at work: `python -m demo.writer PLACES LOG --base N`.
 
 Adds ``N`` documents as fast as it can, says ``ready``, and then goes on adding documents and asking
 questions at a person's pace until it is told to end. Everything it has committed is written to the
@@ -30,16 +30,15 @@ QUESTION_EVERY = 5  # writes
 def main() -> None:
     """Read the command line and write until SIGTERM comes."""
     parser = argparse.ArgumentParser(prog="python -m demo.writer")
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("places", type=Places.read)
     parser.add_argument("log", type=Path)
     parser.add_argument("--base", type=int, required=True)
     options = parser.parse_args()
 
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    places = Places.of(options.folder)
-    write_settings(places.settings)
-    with Library(places) as library, options.log.open("w", encoding="utf-8") as log:
+    write_settings(Path(options.places.settings))
+    with Library(options.places) as library, options.log.open("w", encoding="utf-8") as log:
         texts = gather(MOST_TEXTS)
         for number in range(1, options.base + 1):
             _add(library, log, number, texts)
