@@ -56,16 +56,15 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(BODY[start:])
 
     def do_POST(self) -> None:
-        size = 0
         while line := self.rfile.readline().strip():
             block = self.rfile.read(int(line, 16))
             self.rfile.readline()
-            size += len(block)
             if not block:
-                break
+                self.requests.append("post")
+                self.say(200, b'{"size": %d}' % sum(map(len, self.taken)))
+                return
             self.taken.append(block)
-        self.requests.append("post")
-        self.say(200, b'{"size": %d}' % size)
+        self.close_connection = True
 
     def do_DELETE(self) -> None:
         self.requests.append("delete")
