@@ -24,8 +24,8 @@ CHECK = SMALL + "checks:\n  - "
             "holdfast.yaml:1 stak",
             "`stak` is not a key that is known here",
             (
-                "did you mean `stack`? known: checks, components, hooks, plans, services, stack,"
-                " state, vaults"
+                "did you mean `stack`? known: checks, components, env_file, hooks, plans, services,"
+                " stack, state, vaults"
             ),
         ),
         (

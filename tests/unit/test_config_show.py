@@ -124,6 +124,7 @@ def test_json_has_every_field() -> None:
         "origin": "file",
         "place": "holdfast.yaml:1",
         "reference": "",
+        "env_file": "",
     }
 
 

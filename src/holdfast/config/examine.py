@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from ..errors import ConfigInvalid, HoldfastError, SecretMissing, UnsafeName
 from ..i18n import _
@@ -16,17 +17,19 @@ from ..model.stack import ComponentSpec, Stack, VaultSpec
 from . import build
 from .crosscheck import contradictions
 from .document import Document, invalid, plain
+from .env_files import UnreadableFile, Variables, read_variables
 from .interpolate import Interpolation
 from .kinds import PLANNED_KEYS, PLANNED_SOURCES, PLANNED_VAULTS, Kinds, OptionsOf
 from .nodes import KeyPath
 from .problems import from_validation, nearest
-from .schema import ComponentPart, FilePart, VaultPart
+from .schema import ComponentPart, EnvFiles, FilePart, VaultPart
 
 Model = TypeVar("Model", bound=BaseModel)
 Spec = TypeVar("Spec")
 PartOfOne = TypeVar("PartOfOne")
 
 STORES = ("components", "vaults")
+ENV_FILE = "env_file"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +37,13 @@ class Examined:
     """All that is known of a file. ``stack`` is None if there are problems.
 
     ``missing`` are secrets of components and vaults that are not there now, which is no mistake in
-    the file; ``options`` has, by section and name, those that are complete.
+    the file; ``options`` has, by section and name, those that are complete; ``variables`` are what
+    references to the environment find.
     """
 
     document: Document
     problems: tuple[HoldfastError, ...]
+    variables: Variables
     missing: tuple[SecretMissing, ...] = ()
     part: FilePart | None = None
     options: Mapping[tuple[str, str], Options] | None = None
@@ -54,14 +59,19 @@ class _Examination:
     def __init__(self, document: Document, kinds: Kinds, environment: Mapping[str, str]) -> None:
         self._document = document
         self._kinds = kinds
-        self._interpolation = Interpolation(document, environment)
         self._problems: list[tuple[int, HoldfastError]] = []
+        self._interpolation = Interpolation(document, environment)
+        self._unreadable: UnreadableFile | None = None
+        self._variables = self._read_variables(environment)
+        self._interpolation = Interpolation(document, self._variables.values)
         self._missing: dict[tuple[str, str], SecretMissing] = {}
         self._options: dict[tuple[str, str], Options] = {}
 
     def run(self) -> Examined:
         raw = self._raw()
         part = self._part(raw)
+        if self._unreadable:
+            self._refuse_file(self._unreadable)
         if part is None:
             return self._result()
         for name, component in part.components.items():
@@ -82,6 +92,7 @@ class _Examination:
         return Examined(
             document=self._document,
             problems=tuple(problem for _line, problem in in_order),
+            variables=self._variables,
             missing=tuple(self._missing.values()),
             part=part,
             options=self._options,
@@ -93,6 +104,26 @@ class _Examination:
 
     def _note(self, keys: KeyPath, problem: HoldfastError) -> None:
         self._problems.append((self._document.line(keys), problem))
+
+    def _read_variables(self, environment: Mapping[str, str]) -> Variables:
+        """Read the files of variables first: everything else may refer to what stands in them."""
+        node = self._document.node((ENV_FILE,))
+        paths: tuple[Path, ...] = ()
+        try:
+            if node is not None and node.value is not None:
+                named = self._interpolation.reveal((ENV_FILE,), plain(node))
+                context = {"base": self._document.folder}
+                paths = TypeAdapter(EnvFiles).validate_python(named, context=context)
+            return read_variables(paths, environment)
+        except UnreadableFile as unreadable:
+            self._unreadable = unreadable
+        except (HoldfastError, ValidationError):
+            pass  # is found again, and told, with the rest of the file
+        return read_variables((), environment)
+
+    def _refuse_file(self, unreadable: UnreadableFile) -> None:
+        keys = self._document.nearest((ENV_FILE, unreadable.index))[0]
+        self._refuse(keys, unreadable.problem, _("create it, or take it out of `env_file`"))
 
     # --- the parts of the file --------------------------------------------------------------
 

@@ -52,6 +52,12 @@ def references(text: str) -> tuple[str, ...]:
     return tuple(_name(_inside(match)) for match in found)
 
 
+def variable_of(reference: str) -> str:
+    """Return the name of the variable that a reference names; empty for one to a file."""
+    inside = _INSIDE.fullmatch(reference[2:-1])
+    return (inside["env"] or "") if inside else ""
+
+
 def _inside(match: re.Match[str]) -> re.Match[str]:
     inside = _INSIDE.fullmatch(match["inside"] or "")
     if inside is None:

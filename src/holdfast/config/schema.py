@@ -10,7 +10,15 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    model_validator,
+)
 
 from ..i18n import _
 from ..model.options import LocalPath
@@ -211,6 +219,18 @@ class HooksPart(Part):
     )
 
 
+def _several(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
+
+
+_PATH = {"type": "string", "format": "path"}
+EnvFiles = Annotated[
+    tuple[LocalPath, ...],
+    BeforeValidator(_several),
+    WithJsonSchema({"anyOf": [_PATH, {"type": "array", "items": _PATH}]}),
+]
+
+
 class FilePart(Part):
     """The whole file: one application and all its stores."""
 
@@ -220,6 +240,14 @@ class FilePart(Part):
         validate_default=True,
         description="The folder for the catalog, the journal and the logs. Relative paths in this "
         "file start from the folder that the file lies in.",
+    )
+    env_file: EnvFiles = Field(
+        default=(),
+        description="A file, or several, with variables that `${env:NAME}` finds where the real "
+        "environment has none of that name: the `.env` that the stack's compose file uses, read by "
+        "the same rules. Of several files the later one wins. Whoever may read it knows the "
+        "passwords: give it mode 0600.",
+        examples=[".env"],
     )
     components: dict[str, ComponentPart] = Field(
         default_factory=dict, description="The stores of the application, each under its own name."

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from .document import Document, dotted, plain
+from .document import dotted, plain
+from .env_files import Variables
 from .examine import STORES, Examined
-from .interpolate import references
+from .interpolate import references, variable_of
 from .load import VARIABLE, Found
 from .nodes import KeyPath, Node
 
@@ -29,18 +30,22 @@ _IN_TEXT = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One value in force. ``origin`` is ``flag``, ``environment``, ``file`` or ``default``."""
+    """One value in force.
+
+    ``origin`` is ``flag``, ``environment``, ``env_file``, ``file`` or ``default``.
+    """
 
     key: str
     value: Any
     origin: str
     place: str = ""  # the line of the file
     reference: str = ""  # what the value was read from, for example ${env:X}
+    env_file: str = ""  # the file that the variable stands in
 
     @property
     def source(self) -> str:
         """Where the value comes from, as a person reads it."""
-        words = [self.origin, self.reference, self.place]
+        words = [self.origin, self.env_file, self.reference, self.place]
         return " ".join(word for word in words if word and (word != "file" or not self.place))
 
 
@@ -59,7 +64,7 @@ def settings(examined: Examined, found: Found) -> list[Setting]:
             for name in value:
                 lines += _store(examined, (section, name), value[name])
         else:
-            lines += _walk(examined.document, (section,), value)
+            lines += _walk(examined, (section,), value)
     return lines
 
 
@@ -91,32 +96,44 @@ def _store(examined: Examined, keys: tuple[str, str], part: dict[str, Any]) -> I
         common = {key: part[key] for key in part if key not in type(options).model_fields}
         values = {**common, **options.model_dump(mode="json")}
     for key, value in values.items():
-        yield from _walk(document, (*keys, key), value)
+        yield from _walk(examined, (*keys, key), value)
 
 
-def _walk(document: Document, keys: KeyPath, value: Any) -> Iterator[Setting]:
+def _walk(examined: Examined, keys: KeyPath, value: Any) -> Iterator[Setting]:
     if isinstance(value, dict) and value:
         for key, child in value.items():
-            yield from _walk(document, (*keys, key), child)
+            yield from _walk(examined, (*keys, key), child)
     elif isinstance(value, list) and any(isinstance(child, dict) for child in value):
         for index, child in enumerate(value):
-            yield from _walk(document, (*keys, index), child)
+            yield from _walk(examined, (*keys, index), child)
     else:
-        yield _setting(document, keys, value)
+        yield _setting(examined, keys, value)
 
 
-def _setting(document: Document, keys: KeyPath, value: Any) -> Setting:
+def _setting(examined: Examined, keys: KeyPath, value: Any) -> Setting:
+    document = examined.document
     node = document.node(keys)
     if node is None:
         return Setting(dotted(keys), _masked(keys, value, None), "default")
     refers = _references(node)
+    origin, env_file = _origin(refers, examined.variables)
     return Setting(
         key=dotted(keys),
         value=_masked(keys, value, node),
-        origin="environment" if any(r.startswith("${env:") for r in refers) else "file",
+        origin=origin,
         place=f"{document.path}:{node.line}",
         reference=" ".join(refers),
+        env_file=env_file,
     )
+
+
+def _origin(refers: Sequence[str], variables: Variables) -> tuple[str, str]:
+    """Return where a value comes from, and which files its variables stand in."""
+    names = [name for reference in refers if (name := variable_of(reference))]
+    files = dict.fromkeys(str(variables.files[name]) for name in names if name in variables.files)
+    if names and all(name in variables.files for name in names):
+        return "env_file", " ".join(files)
+    return "environment" if names else "file", " ".join(files)
 
 
 def _references(node: Node) -> tuple[str, ...]:
@@ -128,7 +145,7 @@ def _references(node: Node) -> tuple[str, ...]:
 def _masked(keys: KeyPath, value: Any, node: Node | None) -> Any:
     """Return the value with everything in it hidden that is, or may well be, a secret."""
     if isinstance(value, list):
-        nodes = node.value if node and isinstance(node.value, list) else [None] * len(value)
+        nodes = node.value if node and isinstance(node.value, list) else [node] * len(value)
         return _masked_words(keys, value, nodes)
     if node and _references(node):
         return MASK
