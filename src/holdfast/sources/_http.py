@@ -24,7 +24,7 @@ from __future__ import annotations
 import hashlib
 import ssl
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -175,28 +175,67 @@ class Server:
 
         """
         repeat = (method in READING if again is None else again) and content is None
-        attempts = self.patience.attempts if repeat else 1
+
+        def send() -> httpx.Response:
+            return self._client.request(
+                method,
+                path,
+                params=params,
+                json=json,
+                content=None if content is None else _as_bytes(content),
+                headers=headers,
+                timeout=self._timeout(seconds or self.patience.answer),
+            )
+
+        response = self._accepted(send, accept, self.patience.attempts if repeat else 1)
+        return Answer(response.status_code, response.content, response.headers)
+
+    @contextmanager
+    def ask(
+        self, path: str, question: Any, *, accept: Collection[int] = ()
+    ) -> Iterator[tuple[int, Chunks]]:
+        """Post a question that changes nothing, as JSON, and give the status and a long answer.
+
+        It is asked again, as `call` would, until the answer begins. Raises what `call` does, the
+        chunks `ConnectionLost` where the answer breaks off.
+        """
+
+        def send() -> httpx.Response:
+            timeout = self._timeout(self.patience.answer)
+            request = self._client.build_request("POST", path, json=question, timeout=timeout)
+            return self._client.send(request, stream=True)
+
+        response = self._accepted(send, accept, self.patience.attempts)
+        try:
+            yield response.status_code, self._body_of(response)
+        finally:
+            response.close()
+
+    def _body_of(self, response: httpx.Response) -> Chunks:
+        try:
+            yield from response.iter_bytes(CHUNK)
+        except (httpx.HTTPError, httpx.StreamError) as error:
+            raise self.translated(error) from error
+
+    def _accepted(
+        self, send: Callable[[], httpx.Response], accept: Collection[int], attempts: int
+    ) -> httpx.Response:
+        """Send until there is an answer that is a success or in ``accept``; others raise."""
         for attempt in range(1, attempts + 1):
             try:
-                response = self._client.request(
-                    method,
-                    path,
-                    params=params,
-                    json=json,
-                    content=None if content is None else _as_bytes(content),
-                    headers=headers,
-                    timeout=self._timeout(seconds or self.patience.answer),
-                )
+                response = send()
+                if response.is_success or response.status_code in accept:
+                    return response
+                body = response.read()
             except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
                 failure = self.translated(error)
                 if attempt == attempts or not failure.retryable or _untrusted(error):
                     raise failure from error
                 self._wait(attempt)
                 continue
-            if response.status_code in accept or response.is_success:
-                return Answer(response.status_code, response.content, response.headers)
+            response.close()
             if attempt == attempts or response.status_code not in PASSING:
-                raise self.refused(response.status_code, response.content)
+                raise self.refused(response.status_code, body)
             self._wait(attempt, response.headers.get("retry-after", ""))
         raise AssertionError("the last attempt returns or raises")
 
