@@ -25,6 +25,7 @@ from ..verbs.restore import (
     weigh,
 )
 from ..verbs.select import Listed
+from ..verbs.signals import uninterrupted
 from ..verbs.surroundings import Surroundings
 from . import journal
 from .commands import Commands
@@ -209,16 +210,21 @@ def _request(session: Session, plan: RestorePlan, run_id: str) -> RestoreRequest
 def _staging(session: Session, around: Surroundings) -> Iterator[None]:
     """Remove in the end what restores kept here for their way, but those that wait for `recover`.
 
-    A restore that could not be put back needs it still, and its journal is not ended.
+    A restore that could not be put back needs it still, and its journal is not ended. What has
+    come of the run is settled by then: an interrupt must not make it look cancelled.
     """
     private_folder(private_folder(session.state) / session.staging.name)
     try:
         yield
     finally:
-        waiting = {unfinished.run for unfinished in session.unfinished()}
-        for folder in session.staging.iterdir():
-            if folder.name not in waiting:
-                _remove_all(folder, around)
+        with uninterrupted() as late:
+            waiting = {unfinished.run for unfinished in session.unfinished()}
+            for folder in session.staging.iterdir():
+                if folder.name not in waiting:
+                    _remove_all(folder, around)
+            if late:
+                around.warn("too late to cancel: only what was left over was being removed")
+                late.clear()
 
 
 def _clear_attic(session: Session, newest: str, around: Surroundings) -> None:
