@@ -88,13 +88,52 @@ def test_a_name_that_is_not_utf_8_is_left_out_legibly() -> None:
 def test_a_server_has_no_path_and_is_proposed_as_it_is() -> None:
     server = Discovery("db", "server", {"url": "http://localhost"}, "found running")
     proposal = propose([server], Path("/nowhere"))
-    assert render(proposal) == 'db: server {"url": "http://localhost"}  (found running)\n'
+    assert render(proposal) == "db: server http://localhost  (found running)\n"
+
+
+def server(name: str, url: str, **options: Json) -> Discovery:
+    references = {"password": "${env:PASSWORD}"}
+    return Discovery(name, "server", {"url": url, **options}, "", references, (".env",))
+
+
+def test_a_server_that_was_found_twice_is_proposed_once() -> None:
+    twice = [server("db", "http://localhost"), server("db", "http://localhost")]
+    proposal = propose(twice, Path("/nowhere"))
+    assert [c.name for c in proposal.components] == ["db"]
+    assert proposal.left_out == ("server http://localhost: another component has the same address",)
+
+
+def test_the_same_bucket_of_two_servers_is_two_stores() -> None:
+    buckets = [server("one", "s3://b", endpoint="x"), server("two", "s3://b", endpoint="y")]
+    assert len(propose(buckets, Path("/nowhere")).components) == 2
+
+
+def test_a_secret_is_shown_as_what_refers_to_it() -> None:
+    proposal = propose([server("db", "http://localhost")], Path("/nowhere"))
+    shown = 'db: server {"url": "http://localhost", "password": "${env:PASSWORD}"}\n'
+    assert render(proposal) == shown
+    [component] = document(proposal)["components"]
+    assert component["secrets"] == {"password": "${env:PASSWORD}"}
+    assert component["env_files"] == proposal.env_files == [".env"]
+
+
+def test_files_that_could_not_be_read_are_said() -> None:
+    proposal = propose([], Path("/nowhere"), ["compose.yaml: line 2\x1b is not YAML"])
+    assert proposal.left_out == ("compose.yaml: line 2\\x1b is not YAML",)
+    assert "left out: compose.yaml" in render(proposal)
 
 
 def test_json_has_everything() -> None:
     assert document(propose([found("a", "sqlite", "a.db")], Path("/nowhere"))) == {
         "components": [
-            {"name": "a", "source": "sqlite", "options": {"path": "a.db"}, "comment": ""}
+            {
+                "name": "a",
+                "source": "sqlite",
+                "options": {"path": "a.db"},
+                "secrets": {},
+                "env_files": [],
+                "comment": "",
+            }
         ],
         "left_out": [],
     }

@@ -41,8 +41,44 @@ def test_the_file_is_valid_and_declares_what_was_found(tmp_path: Path) -> None:
     assert made.document["config"] == str(made.path)
 
 
+def test_secrets_are_referred_to_and_found_in_the_stacks_own_file(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("DB_PASSWORD=hunter2\n")
+    server = Discovery(
+        "db",
+        "server",
+        {"url": "http://localhost", "tags": ["${env:NOT_A_REFERENCE}"]},
+        "publish its port; then set OTHER to the value that compose.yaml has; and more",
+        {"password": "${env:DB_PASSWORD}"},
+        (".env",),
+    )
+    made = init(tmp_path, [server], KINDS)
+    assert "hunter2" not in made.text
+    assert "\nenv_file: .env\n" in made.text
+    assert '    password: "${env:DB_PASSWORD}"\n' in made.text
+    remarks = "  # publish its port\n  # then set OTHER to the value that compose.yaml has\n"
+    assert remarks + "  # and more\n  db:\n" in made.text
+    options = load(made.path, KINDS, {}).components["db"].options
+    assert options.password == "hunter2"
+    assert options.tags == ["${env:NOT_A_REFERENCE}"]
+
+
+def test_files_of_variables_are_a_list_where_there_are_several(tmp_path: Path) -> None:
+    stores = []
+    for name in ("one", "two"):
+        (tmp_path / f"{name}.env").write_text(f"{name}=hunter2\n")
+        references = {"password": f"${{env:{name}}}"}
+        url = {"url": f"http://{name}"}
+        stores.append(Discovery(name, "server", url, "", references, (f"{name}.env",)))
+    made = init(tmp_path, stores, KINDS)
+    assert "\nenv_file: [one.env, two.env]\n" in made.text
+    assert load(made.path, KINDS, {}).components["two"].options.password == "hunter2"
+
+
 def test_every_section_of_the_file_is_explained(tmp_path: Path) -> None:
     lines = init(tmp_path, FOUND, KINDS).text.splitlines()
+    (tmp_path / ".env").touch()
+    server = Discovery("db", "server", {"url": "h"}, env_files=(".env",))
+    lines += init(tmp_path, [server], KINDS, force=True).text.splitlines()
     for number, line in enumerate(lines):
         if line and not line.startswith((" ", "#")):
             above = lines[number - 1]

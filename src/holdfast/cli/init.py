@@ -30,10 +30,11 @@ def init(
 ) -> None:
     """Write a commented holdfast.yaml for the stores that are found in a folder."""
     from ..config import init as configuration
-    from ..runtime.registry import discoveries, kinds
+    from ..runtime.registry import discoveries, kinds, unread
 
     configuration.refuse_existing(folder, force=force)
-    done = configuration.init(folder, discoveries(folder), kinds(), force=force)
+    found = discoveries(folder)
+    done = configuration.init(folder, found, kinds(), unread=unread(folder), force=force)
     if as_json:
         documents.show(done.document)
         return
@@ -45,9 +46,9 @@ def init(
 def discover(folder: FolderArgument = Path(), *, as_json: JsonOption = False) -> None:
     """Show which stores are found in a folder, and write nothing."""
     from ..config.discover import document, propose, render
-    from ..runtime.registry import discoveries
+    from ..runtime.registry import discoveries, unread
 
-    proposal = propose(discoveries(folder), folder)
+    proposal = propose(discoveries(folder), folder, unread(folder))
     if as_json:
         documents.show(document(proposal))
     else:

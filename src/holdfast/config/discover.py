@@ -11,7 +11,7 @@ from typing import Any
 
 from ..errors import UnsafeName, printable
 from ..i18n import _
-from ..model.facts import Discovery
+from ..model.facts import Discovery, Json
 from ..model.names import safe_name
 
 RECORDS = ".holdfast"  # lies in every vault, and is the usual place for a stack's state
@@ -24,19 +24,28 @@ class Proposal:
     components: tuple[Discovery, ...]
     left_out: tuple[str, ...] = ()
 
+    @property
+    def env_files(self) -> list[str]:
+        """The files of variables that secrets of the components stand in."""
+        return list(dict.fromkeys(name for c in self.components for name in c.env_files))
 
-def propose(discoveries: Iterable[Discovery], folder: Path) -> Proposal:
-    """Make a proposal that is valid as it stands from what the sources found below a folder."""
+
+def propose(discoveries: Iterable[Discovery], folder: Path, unread: Iterable[str] = ()) -> Proposal:
+    """Make a proposal that is valid as it stands from what the sources found below a folder.
+
+    ``unread`` is a line for each file that might have told of more stores and could not be read.
+    """
     tidied = (_without_backups(_relative(d, folder), folder) for d in discoveries)
     found = sorted(tidied, key=lambda discovery: paths_of(discovery)[:1])
     chosen: list[Discovery] = []
-    left_out: list[str] = []
+    left_out = [printable(line) for line in unread]
     for discovery in found:
         reason = _against(discovery, found, folder)
         if not reason and any(_same_place(discovery, other) for other in chosen):
-            reason = _("another component has the same path")
+            at = _("path") if _path(discovery) else _("address")
+            reason = _("another component has the same {place}").format(place=at)
         if reason:
-            where = printable(", ".join(paths_of(discovery)))
+            where = printable(", ".join(paths_of(discovery)) or discovery.options.get("url"))
             left_out.append(f"{discovery.source} {where}: {reason}")
         else:
             chosen.append(discovery)
@@ -47,7 +56,14 @@ def propose(discoveries: Iterable[Discovery], folder: Path) -> Proposal:
 def document(proposal: Proposal) -> dict[str, Any]:
     """Return the proposal as one plain JSON value."""
     components = [
-        {"name": d.name, "source": d.source, "options": dict(d.options), "comment": d.comment}
+        {
+            "name": d.name,
+            "source": d.source,
+            "options": dict(d.options),
+            "secrets": dict(d.secrets),
+            "env_files": list(d.env_files),
+            "comment": d.comment,
+        }
         for d in proposal.components
     ]
     return {"components": components, "left_out": list(proposal.left_out)}
@@ -56,7 +72,7 @@ def document(proposal: Proposal) -> dict[str, Any]:
 def render(proposal: Proposal) -> str:
     """Return what was found as text, one line for each store."""
     lines = [
-        f"{d.name}: {d.source} {_options(d.options)}{_remark(d.comment)}"
+        f"{d.name}: {d.source} {_options({**d.options, **d.secrets})}{_remark(d.comment)}"
         for d in proposal.components
     ]
     if not lines:
@@ -66,8 +82,8 @@ def render(proposal: Proposal) -> str:
 
 
 def _options(options: Mapping[str, Any]) -> str:
-    if set(options) == {"path"}:
-        return printable(options["path"])
+    if set(options) in ({"path"}, {"url"}):
+        return printable(*options.values())
     return json.dumps(options, ensure_ascii=False)
 
 
@@ -108,7 +124,15 @@ def _without_backups(discovery: Discovery, folder: Path) -> Discovery:
 
 
 def _same_place(one: Discovery, other: Discovery) -> bool:
-    return _path(one) is not None and _path(one) == _path(other)
+    return one.source == other.source and _place(one) == _place(other) is not None
+
+
+def _place(discovery: Discovery) -> tuple[Json, Json] | None:
+    """Return what no two components share: a path, or an address."""
+    path, url = _path(discovery), discovery.options.get("url")
+    return (
+        None if path is None and url is None else (path or url, discovery.options.get("endpoint"))
+    )
 
 
 def _against(discovery: Discovery, found: Sequence[Discovery], folder: Path) -> str:

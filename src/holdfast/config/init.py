@@ -21,11 +21,12 @@ from .examine import examine
 from .kinds import Kinds
 from .load import FILE_NAME
 from .nodes import resolve
-from .template import EXAMPLE_COMPONENTS, FILE, FOUND_COMPONENTS
+from .template import ENV_FILE, EXAMPLE_COMPONENTS, FILE, FOUND_COMPONENTS
 from .values import check_timezone
 
 _PLAIN = re.compile(r"[\w./][\w./-]*( [\w./-]+)*")
 _REMARK_COLUMN = 34
+_LONGEST_REMARK = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +56,16 @@ class Initialized:
 
 
 def init(
-    folder: Path, discoveries: Iterable[Discovery], kinds: Kinds, *, force: bool = False
+    folder: Path,
+    discoveries: Iterable[Discovery],
+    kinds: Kinds,
+    *,
+    unread: Iterable[str] = (),
+    force: bool = False,
 ) -> Initialized:
     """Write a configuration file for the stores that were found below a folder.
+
+    ``unread`` is as in `propose`.
 
     Raises:
         UsageInvalid: there is a file already, and ``force`` is not given.
@@ -66,7 +74,7 @@ def init(
     """
     refuse_existing(folder, force=force)
     path = folder / FILE_NAME
-    proposal = propose(discoveries, folder)
+    proposal = propose(discoveries, folder, unread)
     text = render(proposal, safe_stack_name(folder), local_timezone())
     if proposal.components:
         problems = examine(parse(text.encode(), path), kinds, {}).problems
@@ -94,17 +102,29 @@ def render(proposal: Proposal, stack: str, timezone: str) -> str:
     components = FOUND_COMPONENTS + found if found else EXAMPLE_COMPONENTS
     return FILE.format(
         stack=write_value(stack),
+        env_file=_env_file(proposal.env_files),
         timezone=write_value(timezone),
         components=components + left_out,
         vault=write_value(_vault_folder(proposal, stack)),
     )
 
 
+def _env_file(files: list[str]) -> str:
+    if not files:
+        return ""
+    return ENV_FILE.format(files=write_value(files[0] if len(files) == 1 else files))
+
+
 def _component(discovery: Discovery) -> str:
     lines = [f"  {write_value(discovery.name)}:", f"    source: {write_value(discovery.source)}"]
     for key, value in discovery.options.items():
         lines.append(f"    {write_value(key)}: {write_value(value)}")
-    if discovery.comment:
+    for key, reference in discovery.secrets.items():
+        lines.append(f"    {write_value(key)}: {_quoted(reference)}")
+    if len(discovery.comment) > _LONGEST_REMARK:
+        remarks = printable(discovery.comment).split("; ")
+        lines[:0] = [f"  # {remark}" for remark in remarks]
+    elif discovery.comment:
         lines[1] = f"{lines[1]:<{_REMARK_COLUMN}} # {printable(discovery.comment)}"
     return "\n".join(lines) + "\n"
 
@@ -139,6 +159,10 @@ def _text(text: str) -> str:
     text = text.replace("${", "$${")
     if _PLAIN.fullmatch(text) and resolve(text) == text and text.isprintable():
         return text
+    return _quoted(text)
+
+
+def _quoted(text: str) -> str:
     return '"' + "".join(map(_escaped, text)) + '"'
 
 

@@ -23,6 +23,12 @@ EXAMPLE_COMPONENTS = """\
 #     exclude: ["*.tmp"]           # patterns as in .gitignore
 """
 
+ENV_FILE = """
+# Where "${{env:NAME}}" finds what the environment does not have. Whoever may read it knows the
+# passwords: give it mode 0600.
+env_file: {files}
+"""
+
 FILE = """\
 # What Holdfast backs up, where to, and when.
 # Relative paths start from the folder of this file. `holdfast config validate` checks the file.
@@ -33,7 +39,7 @@ stack: {stack}
 
 # The folder for Holdfast's own records: past runs, and what to put right after a crash.
 state: .holdfast
-
+{env_file}
 {components}
 # Where backups rest. A folder on another disk survives the loss of this one.
 vaults:

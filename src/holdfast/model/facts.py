@@ -44,12 +44,19 @@ class Inspection:
 
 @dataclass(frozen=True, slots=True)
 class Discovery:
-    """A store that was found in a folder, as `holdfast init` proposes it."""
+    """A store that was found in a folder, as `holdfast init` proposes it.
+
+    ``secrets`` has, for an option that is secret, how the configuration refers to its value:
+    ``${env:NAME}`` or ``${file:path}``; the value itself is nowhere here. ``env_files`` are the
+    files of variables that such a NAME stands in, from the folder that was searched.
+    """
 
     name: str
     source: str
     options: Mapping[str, Json]
     comment: str = ""
+    secrets: Mapping[str, str] = field(default_factory=dict)
+    env_files: tuple[str, ...] = ()
 
 
 def differences(then: Facts, now: Facts) -> list[str]:

@@ -77,3 +77,8 @@ def _options(load: Callable[[str], Any], kind: str) -> Callable[[], type[Options
 def discoveries(folder: Path) -> list[Discovery]:
     """Return what every kind of source finds below a folder."""
     return [found for kind in SOURCES for found in source_class(kind).discover(folder)]
+
+
+def unread(folder: Path) -> list[str]:
+    """Return a line for each file below a folder that tells of servers and cannot be read."""
+    return list(import_module("holdfast.sources._compose").survey(folder).left_out)
