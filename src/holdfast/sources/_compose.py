@@ -135,20 +135,15 @@ class _Reading:
         self._outer = outer
         self.variables = self._env_file(".env", {})
         self._known = {name: value.text for name, value in self.variables.items()}
-        chosen = self._meant("COMPOSE_FILE", "")
-        separator = self._meant("COMPOSE_PATH_SEPARATOR", ":")
-        named = chosen.split(separator) if chosen and separator else []
-        declared = files.declared(folder, named)
+        separator = self._known.get("COMPOSE_PATH_SEPARATOR") or ":"
+        named = self._known.get("COMPOSE_FILE", "").split(separator)
+        declared = files.declared(folder, list(filter(None, named)))
         self.secrets = declared.secrets
         self.services = [
             service
             for name, raw in declared.services.items()
             if (service := self._service(name, raw))
         ]
-
-    def _meant(self, name: str, default: str) -> str:
-        """Return a variable as compose finds it: the environment's, then the one of ``.env``."""
-        return self._outer.get(name, self._known.get(name, default))
 
     def _env_file(self, name: str, known: Mapping[str, str]) -> dict[str, Value]:
         """Return the variables of a file; none where it is not there or cannot be read."""

@@ -98,6 +98,7 @@ class Files:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._left_out: dict[str, None] = {}
+        self._seen: set[str] = set()  # compose files: one that was named is not found again
 
     @property
     def left_out(self) -> list[str]:
@@ -146,7 +147,8 @@ class Files:
         override; other variants, of which nobody knows whether they are in use, only say what those
         do not.
         """
-        there = [name for name in _names(folder, folders=False) if _COMPOSE.fullmatch(name)][:MOST]
+        files = _names(folder, folders=False)
+        there = [name for name in files if _COMPOSE.fullmatch(name) and self._new(folder / name)]
         main = list(named) or [
             *[name for name in FIRST if name in there][:1],
             *[name for name in SECOND if name in there][:1],
@@ -154,12 +156,16 @@ class Files:
         whole = Declared()
         for name in main:
             whole.add(self._read(folder / name), lambda new, old: new.over(old))
-        for name in there:
+        for name in there[:MOST]:
             if name not in main:
                 whole.add(self._read(folder / name), lambda new, old: old.beside(new))
         return whole
 
+    def _new(self, path: Path) -> bool:
+        return self.name(path) not in self._seen
+
     def _read(self, path: Path) -> Declared:
+        self._seen.add(self.name(path))
         try:
             document = read_yaml(self.content(path))
             services = _mappings(document, "services")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from urllib.parse import quote, unquote
+from urllib.parse import parse_qsl, quote, unquote, urlencode
 
 from holdfast.model.facts import Discovery
 
@@ -22,6 +22,7 @@ from ._compose_addresses import (
 
 PORT = 5432
 SCHEMES = ("postgresql", "postgres", "postgis", "timescaledb")
+TLS = {"sslmode", "sslrootcert"}  # what of a URL's query goes on with it
 
 # What the last part of an image's name is: `bitnami/postgresql`, `pgvector/pgvector`.
 IMAGES = frozenset({
@@ -47,7 +48,8 @@ def find(folder: Path, kind: str) -> Iterator[Discovery]:
             if owner and is_server(owner):
                 _add_of(proposals, project, owner, database)
             elif database and "/" not in database:
-                _add(proposals, found.place, found.user, database, found.password)
+                tls = [pair for pair in parse_qsl(found.parts.query) if pair[0] in TLS]
+                _add(proposals, found.place, found.user, database, found.password, tls=tls)
         for owner, scope in project.scopes():
             _add_of_variables(proposals, project, owner, scope)
     yield from proposals
@@ -105,9 +107,11 @@ def _add(  # noqa: PLR0913, PLR0917 - what a database is known by
     database: str,
     password: Secret | None,
     name: str = "",
+    tls: Sequence[tuple[str, str]] = (),
 ) -> None:
     login = f"{quote(user, safe='')}@" if user else ""
-    url = f"postgresql://{login}{place.netloc}/{quote(database, safe='')}"
+    query = f"?{urlencode(tls)}" if tls else ""
+    url = f"postgresql://{login}{place.netloc}/{quote(database, safe='')}{query}"
     proposals.add(
         (place.key, database),
         name or database,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 from holdfast.model.dotenv import variable_of
 from holdfast.model.facts import Discovery
@@ -105,5 +106,6 @@ def _add(  # noqa: PLR0913 - what a server is known by
     user: str = "",
     name: str = "redis",
 ) -> None:
-    options = {"url": f"{scheme}://{place.netloc}"} | ({"username": user} if user else {})
-    proposals.add(place.key, name, {**options}, secrets={"password": password}, place=place)
+    login = f"{quote(user, safe='')}@" if user else ""
+    url = f"{scheme}://{login}{place.netloc}"
+    proposals.add(place.key, name, {"url": url}, secrets={"password": password}, place=place)
