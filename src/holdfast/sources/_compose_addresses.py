@@ -16,7 +16,8 @@ from holdfast.model.facts import Discovery, Json
 from ._compose import SECRET, Project, Scope, Service, Value
 
 _PASSWORD = re.compile(r"://[^/?#]*?:(?P<password>(?:\$\{[^}]*\}|[^/?#@])*)@")
-_HERE = {"localhost", "127.0.0.1", "::1", "0.0.0.0", "host.docker.internal"}  # noqa: S104 - only compared
+_LOOPBACK = {"127.0.0.1", "::1"}
+_HERE = {"localhost", "0.0.0.0", "host.docker.internal", *_LOOPBACK}  # noqa: S104 - only compared
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +58,11 @@ def reached(project: Project, host: str, port: int) -> Place:
     """Return where this machine reaches what the services of a project know as ``host:port``."""
     if service := project.service(host):
         return place_of(service, port)
-    if host.strip("[]").lower() not in _HERE:
-        return Place(host.strip("[]"), port)
+    if host.lower() not in _HERE:
+        return Place(host, port)
     published = (s for s in project.services for one in s.ports if one.published == port)
-    return Place("localhost", port, service=next(published, None))
+    here = host if host in _LOOPBACK else "localhost"
+    return Place(here, port, service=next(published, None))
 
 
 # --- secrets -----------------------------------------------------------------------------------
