@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
 import hypothesis
 import pytest
 
+from holdfast.verbs.signals import DEFERRED
 from tests.other_user import can_run_python
 
 # A failing example prints the line that repeats it, and the seed of the run is in the header.
@@ -37,6 +40,16 @@ def pytest_report_header() -> list[str]:
     return [f"hypothesis profile: {hypothesis.settings.get_current_profile_name()}"] + [
         f"ABSENT: {one}" for one in absent
     ]
+
+
+@pytest.fixture(autouse=True)
+def _own_signals() -> Iterator[None]:
+    """Begin each test with the handlers of a fresh program: commands leave theirs when they end."""
+    held = {number: signal.getsignal(number) for number in DEFERRED}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    for number, handler in held.items():
+        signal.signal(number, handler)
 
 
 # Tests that start writers, kill processes, fill disks or open real Chroma; pages that are run.

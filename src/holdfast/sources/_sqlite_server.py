@@ -58,6 +58,17 @@ _FAULTS = {
 Reply = dict[str, Any]
 
 
+def _heard(control: socket.socket) -> tuple[Reply, list[int]] | None:
+    """Wait for a request; None when whoever asks is gone, perhaps before its last was whole."""
+    try:
+        head, descriptors, _flags, _address = socket.recv_fds(control, LENGTH, 2)
+        length = int.from_bytes(head, "big")
+        data = control.recv(length, socket.MSG_WAITALL) if len(head) == LENGTH else b""
+    except ConnectionResetError:
+        return None
+    return (json.loads(data), descriptors) if data and len(data) == length else None
+
+
 class Server:
     """Holds at most one database in its life."""
 
@@ -67,15 +78,11 @@ class Server:
         self._connected = threading.Lock()  # the connection serves one request at a time
 
     def serve(self, control: socket.socket) -> None:
-        """Answer requests until the asking process closes its end."""
-        while True:
-            head, descriptors, _flags, _address = socket.recv_fds(control, LENGTH, 2)
-            if len(head) < LENGTH:
-                # Not an orderly exit, which would wait for what other threads are busy with.
-                os._exit(0)
-            length = int.from_bytes(head, "big")
-            request = json.loads(control.recv(length, socket.MSG_WAITALL))
-            threading.Thread(target=self._answer, args=(request, descriptors), daemon=True).start()
+        """Answer requests until the asking process closes its end, or dies in mid-sentence."""
+        while (asked := _heard(control)) is not None:
+            threading.Thread(target=self._answer, args=asked, daemon=True).start()
+        # Not an orderly exit, which would wait for what other threads are busy with.
+        os._exit(0)
 
     def _answer(self, request: Reply, descriptors: list[int]) -> None:
         method: Callable[..., Reply] = getattr(self, "do_" + request.pop("do"))

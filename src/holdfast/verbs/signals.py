@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 DEFERRED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -27,9 +28,12 @@ def uninterrupted() -> Iterator[list[signal.Signals]]:
     def remember(number: int, _frame: FrameType | None) -> None:
         arrived.append(signal.Signals(number))
 
-    heeded = [n for n in DEFERRED if signal.getsignal(n) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, remember) for number in heeded}
+    before: dict[signal.Signals, Any] = {}
     try:
+        # Within, because one that came a moment ago may act here, when the first are held already.
+        for number in DEFERRED:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                before[number] = signal.signal(number, remember)
         yield arrived
     finally:
         for number, handler in before.items():
