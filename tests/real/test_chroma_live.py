@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from holdfast.sources._chroma_check import check_indexes
+from holdfast.sources._chroma_folder import ChromaFolder
+from holdfast.sources._chroma_options import ChromaOptions
 from holdfast.sources._tree import write_tree
-from holdfast.sources.chroma import ChromaOptions, ChromaSource
 from tests.chroma_world import Writer, content_of, served
 
 pytest.importorskip("chromadb")
@@ -50,7 +51,7 @@ def writer(request: pytest.FixtureRequest, store: Path, tmp_path: Path) -> Itera
 
 def one_trial(store: Path, folder: Path, writer: Writer) -> str:
     """Freeze once, restore what was frozen, and return what was wrong with it."""
-    source = ChromaSource("memory", ChromaOptions(path=store))
+    source = ChromaFolder("memory", ChromaOptions(path=store))
     workspace, restored = folder / "workspace", folder / "restored"
     for fresh in (workspace, restored):
         shutil.rmtree(fresh, ignore_errors=True)
@@ -120,7 +121,7 @@ def _made(folder: Path) -> Path:
 
 
 def test_a_live_store_is_counted_while_it_is_written_to(store: Path, tmp_path: Path) -> None:
-    source = ChromaSource("memory", ChromaOptions(path=store))
+    source = ChromaFolder("memory", ChromaOptions(path=store))
     with Writer(tmp_path, seed=6, path=store) as writer:
         writer.wait_for(20)
         for _ in range(20):

@@ -27,10 +27,11 @@ from holdfast.errors import (
 from holdfast.model.artifact import Tree
 from holdfast.model.facts import Facts
 from holdfast.sources import _chroma_fence, _chroma_open, _mounts
-from holdfast.sources import chroma as chroma_module
+from holdfast.sources import _chroma_folder as chroma_module
+from holdfast.sources._chroma_folder import ChromaFolder
+from holdfast.sources._chroma_options import ChromaOptions
 from holdfast.sources._mounts import shared_file_system
 from holdfast.sources._tree import tree_of, write_tree
-from holdfast.sources.chroma import ChromaOptions, ChromaSource
 from tests.chroma_world import Writer, content_of, make_store
 from tests.nowhere import NOWHERE
 
@@ -68,7 +69,7 @@ def store(made: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def source(store: Path) -> ChromaSource:
+def source(store: Path) -> ChromaFolder:
     return source_of(store)
 
 
@@ -79,11 +80,11 @@ def workspace(tmp_path: Path) -> Path:
     return workspace
 
 
-def source_of(path: Path) -> ChromaSource:
-    return ChromaSource("memory", ChromaOptions(path=path))
+def source_of(path: Path) -> ChromaFolder:
+    return ChromaFolder("memory", ChromaOptions(path=path))
 
 
-def restored(source: ChromaSource, workspace: Path) -> Path:
+def restored(source: ChromaFolder, workspace: Path) -> Path:
     """Return the folder that a backup of ``source`` becomes."""
     target = workspace / "restored"
     with source.freeze(workspace) as frozen:
@@ -98,7 +99,7 @@ def names(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
 
-def keys(source: ChromaSource, options: Mapping[str, str]) -> list[str]:
+def keys(source: ChromaFolder, options: Mapping[str, str]) -> list[str]:
     with source.keys(options) as found:
         return sorted(found)
 
@@ -112,7 +113,7 @@ def execute(store: Path, sql: str, *parameters: object) -> None:
 
 
 def test_other_files_are_copied_too_but_no_journals(
-    source: ChromaSource, store: Path, workspace: Path
+    source: ChromaFolder, store: Path, workspace: Path
 ) -> None:
     (store / "notes").mkdir()
     (store / "notes" / "read me.txt").write_text("kept")
@@ -125,7 +126,7 @@ def test_other_files_are_copied_too_but_no_journals(
     assert (copy / "notes" / "read me.txt").read_text() == "kept"
 
 
-def test_owner_mode_and_time_are_kept(source: ChromaSource, store: Path, workspace: Path) -> None:
+def test_owner_mode_and_time_are_kept(source: ChromaFolder, store: Path, workspace: Path) -> None:
     database = store / "chroma.sqlite3"
     database.chmod(0o640)
     store.chmod(0o750)
@@ -143,7 +144,7 @@ def test_owner_mode_and_time_are_kept(source: ChromaSource, store: Path, workspa
 
 
 def test_a_database_with_a_write_ahead_log_is_copied_whole(
-    source: ChromaSource, store: Path, workspace: Path
+    source: ChromaFolder, store: Path, workspace: Path
 ) -> None:
     with closing(sqlite3.connect(store / "chroma.sqlite3")) as connection:
         connection.execute("PRAGMA journal_mode=WAL")
@@ -184,7 +185,7 @@ def test_a_store_without_any_collection_is_copied(tmp_path: Path, workspace: Pat
 # --- what is counted -----------------------------------------------------------------------------
 
 
-def test_counts_and_details_are_chromas(source: ChromaSource, store: Path) -> None:
+def test_counts_and_details_are_chromas(source: ChromaFolder, store: Path) -> None:
     content = content_of(store)
     facts = source.facts()
     vectors = {f"vectors/{name}": len(records) for name, records in content.items()}
@@ -195,7 +196,7 @@ def test_counts_and_details_are_chromas(source: ChromaSource, store: Path) -> No
 
 
 def test_ids_that_wait_in_the_queue_are_counted_and_given(
-    source: ChromaSource, store: Path
+    source: ChromaFolder, store: Path
 ) -> None:
     before = keys(source, {"collection": "prose"})
     copied = (
@@ -222,7 +223,7 @@ def test_ids_that_wait_in_the_queue_are_counted_and_given(
     assert not {"M", "ignored"} & set(shelves)
 
 
-def test_metadata_values_are_given_as_text(source: ChromaSource, store: Path) -> None:
+def test_metadata_values_are_given_as_text(source: ChromaFolder, store: Path) -> None:
     records = content_of(store)["prose"].values()
     for key in ("stamp", "shelf", "weight"):
         expected = sorted(str(record["metadata"][key]) for record in records)
@@ -230,7 +231,7 @@ def test_metadata_values_are_given_as_text(source: ChromaSource, store: Path) ->
     assert keys(source, {"collection": "prose", "metadata": "none"}) == []
 
 
-def test_keys_do_not_hold_writers_while_they_are_taken(source: ChromaSource, store: Path) -> None:
+def test_keys_do_not_hold_writers_while_they_are_taken(source: ChromaFolder, store: Path) -> None:
     with source.keys({"collection": "prose"}) as found:
         next(found)
         execute(store, "UPDATE acquire_write SET lock_status = 5")
@@ -238,20 +239,20 @@ def test_keys_do_not_hold_writers_while_they_are_taken(source: ChromaSource, sto
 
 @pytest.mark.parametrize("options", [{}, {"metadata": "x"}, {"collection": "prose", "where": "x"}])
 def test_keys_refuse_options_that_they_do_not_know(
-    source: ChromaSource, options: dict[str, str]
+    source: ChromaFolder, options: dict[str, str]
 ) -> None:
     with pytest.raises(UsageInvalid), source.keys(options):
         pass
 
 
-def test_keys_of_an_unknown_collection_name_the_known_ones(source: ChromaSource) -> None:
+def test_keys_of_an_unknown_collection_name_the_known_ones(source: ChromaFolder) -> None:
     with pytest.raises(UnknownName) as caught, source.keys({"collection": "proze"}):
         pass
     assert "prose" in caught.value.hint
 
 
 def test_collections_of_other_tenants_are_told_apart(
-    source: ChromaSource, store: Path, workspace: Path
+    source: ChromaFolder, store: Path, workspace: Path
 ) -> None:
     subprocess.run([sys.executable, "-c", TENANTS, str(store)], check=True, capture_output=True)
     assert source.facts().counts["vectors/acme/archive/prose"] == 2
@@ -283,7 +284,7 @@ def test_a_missing_folder_is_missing(tmp_path: Path, workspace: Path) -> None:
 
 
 def test_a_network_disk_is_refused(
-    source: ChromaSource, workspace: Path, monkeypatch: pytest.MonkeyPatch
+    source: ChromaFolder, workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(chroma_module, "shared_file_system", lambda _path: "nfs4")
     with pytest.raises(SourceUnfit, match="locks on nfs4"), source.freeze(workspace):
@@ -367,13 +368,13 @@ def test_a_damaged_store_is_kept_as_evidence(
         assert names(folder) == names(torn)
 
 
-def test_a_sound_store_is_no_evidence(source: ChromaSource, workspace: Path) -> None:
+def test_a_sound_store_is_no_evidence(source: ChromaFolder, workspace: Path) -> None:
     with source.freeze(workspace, evidence=True) as frozen:
         assert (frozen.evidence, frozen.exact) == (False, True)
 
 
 def test_a_database_that_no_longer_opens_is_kept_as_evidence(
-    source: ChromaSource, store: Path, workspace: Path, tmp_path: Path
+    source: ChromaFolder, store: Path, workspace: Path, tmp_path: Path
 ) -> None:
     (store / "chroma.sqlite3").write_bytes(b"junk" * 1000)
     with source.freeze(workspace, evidence=True) as frozen:
@@ -386,7 +387,7 @@ def test_a_database_that_no_longer_opens_is_kept_as_evidence(
 
 
 def test_a_rotten_page_of_the_database_is_found_while_it_is_read(
-    source: ChromaSource, store: Path, workspace: Path
+    source: ChromaFolder, store: Path, workspace: Path
 ) -> None:
     with closing(sqlite3.connect(store / "chroma.sqlite3")) as connection:
         page = connection.execute(
@@ -402,12 +403,12 @@ def test_a_rotten_page_of_the_database_is_found_while_it_is_read(
 # --- verification --------------------------------------------------------------------------------
 
 
-def inspected(source: ChromaSource, folder: Path, workspace: Path) -> tuple[str, ...]:
+def inspected(source: ChromaFolder, folder: Path, workspace: Path) -> tuple[str, ...]:
     return source.inspect([tree_of(folder, "chroma")], workspace).problems
 
 
 def test_what_chroma_finds_itself_is_reported(
-    source: ChromaSource, store: Path, workspace: Path
+    source: ChromaFolder, store: Path, workspace: Path
 ) -> None:
     """The structure is sound, but Chroma cannot make sense of the content."""
     execute(store, "UPDATE collections SET schema_str = '{', config_json_str = '{'")
@@ -416,7 +417,7 @@ def test_what_chroma_finds_itself_is_reported(
 
 
 def test_a_chroma_that_takes_too_long_is_ended(store: Path, workspace: Path) -> None:
-    source = ChromaSource("memory", ChromaOptions(path=store, open_timeout=0.05))
+    source = ChromaFolder("memory", ChromaOptions(path=store, open_timeout=0.05))
     assert inspected(source, store, workspace) == ("Chroma did not open the copy within 0.05 s",)
 
 
@@ -429,7 +430,7 @@ def test_a_chroma_that_takes_too_long_is_ended(store: Path, workspace: Path) -> 
     ],
 )
 def test_a_chroma_that_crashes_is_reported(  # noqa: PLR0917 - fixtures
-    source: ChromaSource,
+    source: ChromaFolder,
     store: Path,
     workspace: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -444,7 +445,7 @@ def test_a_chroma_that_crashes_is_reported(  # noqa: PLR0917 - fixtures
 
 
 def test_verifying_needs_chroma(
-    source: ChromaSource, store: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch
+    source: ChromaFolder, store: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_chroma_open, "find_spec", lambda _name: None)
     with pytest.raises(ExtraMissing) as caught:
@@ -456,7 +457,7 @@ def test_verifying_needs_chroma(
 
 
 def test_a_store_that_is_open_is_not_replaced(
-    source: ChromaSource, store: Path, workspace: Path
+    source: ChromaFolder, store: Path, workspace: Path
 ) -> None:
     before = names(store)
     staged = source.staging("t", NOWHERE)
@@ -482,7 +483,7 @@ def test_a_store_that_chroma_has_open_has_an_occupant(store: Path, tmp_path: Pat
 
 
 def test_a_lock_counts_even_if_its_owner_cannot_be_seen(
-    source: ChromaSource, store: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch
+    source: ChromaFolder, store: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(chroma_module, "open_by", lambda _paths: [])
     staged = source.staging("t", NOWHERE)
@@ -497,7 +498,7 @@ def test_a_lock_counts_even_if_its_owner_cannot_be_seen(
 
 
 def test_a_backup_with_a_broken_structure_is_not_staged(
-    source: ChromaSource, store: Path, tmp_path: Path
+    source: ChromaFolder, store: Path, tmp_path: Path
 ) -> None:
     execute(store, "DELETE FROM embeddings_queue")
     staged = source.at(tmp_path / "elsewhere").staging("t", NOWHERE)
@@ -507,14 +508,14 @@ def test_a_backup_with_a_broken_structure_is_not_staged(
     assert not (tmp_path / "elsewhere").exists()
 
 
-def test_a_backup_of_something_else_is_not_staged(source: ChromaSource) -> None:
+def test_a_backup_of_something_else_is_not_staged(source: ChromaFolder) -> None:
     with pytest.raises(TargetUnfit, match="one Chroma folder"):
         source.staging("t", NOWHERE).fill([])
 
 
 @pytest.mark.parametrize("form", ["tar.zst", "tar.gz", "tar", "folder"])
 def test_the_guide_unpacks_every_form_of_archive(
-    source: ChromaSource, store: Path, tmp_path: Path, form: str
+    source: ChromaFolder, store: Path, tmp_path: Path, form: str
 ) -> None:
     archive, target = tmp_path / f"the store's.{form}", tmp_path / "by hand"
     target.mkdir()
@@ -542,7 +543,7 @@ def test_stores_are_found_below_a_folder(store: Path, tmp_path: Path) -> None:
         shutil.copytree(store, tmp_path / hidden / "chroma")
     (tmp_path / "fake").mkdir()
     (tmp_path / "fake" / "chroma.sqlite3").write_bytes(b"junk" * 100)
-    found = list(ChromaSource.discover(tmp_path))
+    found = list(ChromaFolder.discover(tmp_path))
     assert [(one.name, one.source, dict(one.options)) for one in found] == [
         ("memory", "chroma", {"path": "app/data/memory"}),
         ("chroma", "chroma", {"path": "chroma"}),
