@@ -104,6 +104,7 @@ def strays(world: World) -> list[str]:
     found += [str(p) for p in state.rglob("*.new")]
     found += [str(p) for p in state.glob("leases/*.held")]
     found += [str(p) for p in state.glob("scratch/*")]
+    found += [str(p) for p in state.glob("staging/*")]
     return found
 
 

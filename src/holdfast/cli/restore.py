@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import typer
 
@@ -31,6 +32,9 @@ from .common import (
 
 if TYPE_CHECKING:
     from ..runtime.restores import RestorePlan, RestoreReport
+
+
+_SECRET = re.compile(r"passw|secret|token|key$|signature", re.IGNORECASE)
 
 
 def register(app: typer.Typer) -> None:
@@ -117,6 +121,10 @@ def _targets(words: Sequence[str], known: Collection[str]) -> tuple[Path | None,
         name, equals, url = word.partition("=")
         if equals and name in known:
             _refuse_password(url)
+            if name in elsewhere:
+                raise UsageInvalid(
+                    problem=_("--target names two places for {name}").format(name=name)
+                )
             elsewhere[name] = url
         elif equals and "://" in url:
             listed = ", ".join(known)
@@ -132,10 +140,10 @@ def _targets(words: Sequence[str], known: Collection[str]) -> tuple[Path | None,
 def _refuse_password(url: str) -> None:
     """Everybody on the machine can read a command line, and the journal keeps the URL."""
     try:
-        secret = urlsplit(url).password
-    except ValueError as error:
-        problem = _("--target: not a URL: {reason}").format(reason=error)
-        raise UsageInvalid(problem=problem) from None
+        parts = urlsplit(url)
+        secret = parts.password or any(map(_SECRET.search, dict(parse_qsl(parts.query))))
+    except ValueError:  # not chained: it may quote what it could not read
+        raise UsageInvalid(problem=_("--target: what follows the = is not a URL")) from None
     if secret:
         raise UsageInvalid(
             problem=_(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -17,6 +18,7 @@ from .leases import Holding
 from .session import Session
 
 RECENT = 5  # runs shown
+PROBED_AT_ONCE = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +169,10 @@ class Health:
 
 def health(session: Session) -> Health:
     """Probe every component, vault and the state folder, without changing any."""
-    components = {name: source.probe() for name, source in session.sources().items()}
+    names = list(session.stack.components)
+    with ThreadPoolExecutor(PROBED_AT_ONCE) as pool:  # servers that do not answer take their time
+        probes = pool.map(lambda name: _probe(session, name), names)
+        components = dict(zip(names, probes, strict=True))
     problems = [
         f"{name}: {'; '.join(probe.problems) or 'not reachable'}"
         for name, probe in components.items()
@@ -179,6 +184,14 @@ def health(session: Session) -> Health:
     if catalog_problem := _recent(session)[1]:
         problems.append(catalog_problem)
     return Health(components, vaults, problems)
+
+
+def _probe(session: Session, name: str) -> Probe:
+    """Look at one component; of one whose secret or driver is missing, that is the problem."""
+    try:
+        return session.source(name).probe()
+    except HoldfastError as error:
+        return Probe(reachable=False, problems=(f"{error}; {error.hint}",))
 
 
 def _vault_problem(session: Session, name: str) -> str:

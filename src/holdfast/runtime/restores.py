@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -106,16 +107,39 @@ def plan_restore(session: Session, order: RestoreOrder) -> RestorePlan:
     targets = choose_targets(listed.manifest, sources, wanted)
     places = order.places([source.name for source in targets])
     if not order.over_live:
-        _refuse_live(targets, places)
+        _refuse_unplaced(targets, places, order)
         targets = [_placed(source, places[source.name]) for source in targets]
+        _refuse_shared(targets, sources)
     return RestorePlan(order, listed, targets, weigh(listed.manifest, targets))
 
 
-def _refuse_live(targets: Sequence[Source], places: Mapping[str, str]) -> None:
+def _refuse_unplaced(
+    targets: Sequence[Source], places: Mapping[str, str], order: RestoreOrder
+) -> None:
     """Never take a component without a place of its own for one to restore over its live store."""
-    if homeless := [source.name for source in targets if source.name not in places]:
+    names = [source.name for source in targets]
+    if homeless := [name for name in names if name not in places]:
         problem = f"no --target for {', '.join(homeless)}"
         raise UsageInvalid(problem=problem)
+    if idle := [name for name in order.elsewhere if name not in names]:
+        problem = f"--target names {', '.join(idle)}, which is not to be restored"
+        raise UsageInvalid(problem=problem)
+
+
+def _refuse_shared(targets: Sequence[Source], live: Mapping[str, Source]) -> None:
+    """Refuse a place that is another target's, or a live store's: only the services guard those."""
+    taken = {_spot(source): f"the live {name}" for name, source in live.items()}
+    for target in targets:
+        place = _spot(target)
+        if place in taken:
+            problem = f"--target for {target.name} is {taken[place]}: {target.where}"
+            raise UsageInvalid(problem=problem)
+        taken[place] = f"also that for {target.name}"
+
+
+def _spot(source: Source) -> str:
+    """Return where a source is so that two ways to one path are the same."""
+    return source.where if "://" in source.where else os.path.realpath(source.where)
 
 
 def _placed(source: Source, place: str) -> Source:
