@@ -17,6 +17,7 @@ from holdfast.ports import Role, Source
 
 from ._chroma_folder import ChromaFolder
 from ._chroma_options import ChromaOptions
+from ._chroma_server_find import find
 
 __all__ = ["ChromaOptions", "ChromaSource"]
 
@@ -40,5 +41,5 @@ class ChromaSource:
 
     @classmethod
     def discover(cls, folder: Path) -> Iterable[Discovery]:
-        """Find folders; a server is found in what starts it."""
-        return ChromaFolder.discover(folder)
+        """Find folders, and servers in compose files and ``.env``."""
+        return (*ChromaFolder.discover(folder), *find(folder, cls.kind))
