@@ -17,6 +17,8 @@ from ..ports import Vault
 SOURCES = {
     "chroma": "holdfast.sources.chroma:ChromaSource",
     "files": "holdfast.sources.files:FilesSource",
+    "postgres": "holdfast.sources.postgres:PostgresSource",
+    "redis": "holdfast.sources.redis:RedisSource",
     "sqlite": "holdfast.sources.sqlite:SqliteSource",
 }
 VAULTS = {
