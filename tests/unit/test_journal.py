@@ -446,6 +446,39 @@ def test_a_journal_begins_with_its_beginning(record: dict[str, object]) -> None:
         after(None, cast("Record", record))
 
 
+BEGINNING: dict[str, object] = {
+    "kind": "begin",
+    "run": RUN,
+    "stack": "brain",
+    "backup": "b1",
+    "vault": "local",
+    "components": ["memory"],
+}
+
+
+@pytest.mark.parametrize("targets", [{}, {"memory": "at:/x", "uploads": "s3://b/c=d?e"}])
+def test_where_each_component_went_is_told_as_it_was_recorded(targets: dict[str, str]) -> None:
+    state = after(None, cast("Record", {**BEGINNING, "targets": targets}))
+    assert state.targets == targets
+
+
+@pytest.mark.parametrize("targets", [None, "at:/x", ["at:/x"], {"memory": None}, {"memory": 1}])
+def test_a_place_that_is_none_is_refused(targets: object) -> None:
+    with pytest.raises(OutOfOrder, match="targets"):
+        after(None, cast("Record", {**BEGINNING, "targets": targets}))
+
+
+def test_places_are_not_forgotten_by_whoever_takes_over(tmp_path: Path) -> None:
+    places = {"memory": "at:/some where/memory", "uploads": "s3://bucket/uploads"}
+    with begin(tmp_path, RUN, "brain", "b1", "local", PLANNED, places) as journal:
+        switched(journal)
+    (unfinished,) = open_journals(tmp_path)
+    assert unfinished.state is not None
+    assert unfinished.state.targets == places
+    with reopen(tmp_path, RUN) as journal:
+        assert journal.state.targets == places
+
+
 def test_nothing_follows_the_end(tmp_path: Path) -> None:
     state = states(WHOLE)[-1]
     assert state is not None

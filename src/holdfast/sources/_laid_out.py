@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import ClassVar, cast
 
 from holdfast.errors import NoScratch, NoSpace, SourceUnfit, TargetUnfit
@@ -67,7 +68,8 @@ class LaidOut:
         """Count what the artifacts hold where they are known, or else what lies in the folder."""
         if self._laid:
             self._workspace.mkdir(parents=True, exist_ok=True, mode=0o700)
-            return self.owner.inspect(self._laid, self._workspace).facts
+            with TemporaryDirectory(dir=self._workspace) as empty:
+                return self.owner.inspect(self._laid, Path(empty)).facts
         sizes = [path.stat().st_size for path in self.folder.rglob("*") if path.is_file()]
         return Facts({"files": len(sizes), "bytes": sum(sizes)}) if sizes else Facts()
 
