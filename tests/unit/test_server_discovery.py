@@ -9,6 +9,7 @@ from types import ModuleType
 import pytest
 
 from holdfast.model.facts import Discovery
+from holdfast.runtime import registry
 from holdfast.sources import (
     _chroma_server_find,
     _objects_find,
@@ -84,6 +85,11 @@ def find(kind: str, folder: Path, compose: str = "", env: str = "") -> list[Disc
     discoveries = list(found)
     assert "hunter2" not in repr(discoveries)
     assert all(one.source == kind for one in discoveries)
+    for one in discoveries:
+        if kind in registry.SOURCES:
+            secrets = dict.fromkeys(one.secrets, "a secret")
+            source_class = registry.source_class(kind)
+            source_class.options_model.model_validate({**one.options, **secrets})
     return discoveries
 
 
@@ -393,7 +399,17 @@ def test_a_bucket_of_amazons_own_needs_no_endpoint(tmp_path: Path) -> None:
 def test_an_endpoint_may_lack_its_scheme(tmp_path: Path) -> None:
     env = "S3_ENDPOINT=storage.example.com\nS3_BUCKET=one\n"
     found = only("objects", tmp_path, env=env)
-    assert found.options == {"url": "s3://one", "endpoint": "http://storage.example.com:80"}
+    assert found.options == {"url": "s3://one", "endpoint": "http://storage.example.com"}
+    assert found.comment == "add `access_key` and `secret_key`"
+    (tmp_path / ".env").write_text("S3_ENDPOINT=https://h:443/storage/s3/\nS3_BUCKET=one\n")
+    assert only("objects", tmp_path).options["endpoint"] == "https://h/storage/s3"
+
+
+def test_one_key_without_the_other_is_of_no_use(tmp_path: Path) -> None:
+    env = "S3_ENDPOINT=https://h\nS3_BUCKET=one\nS3_ACCESS_KEY=hunter2\n"
+    found = only("objects", tmp_path, env=env)
+    assert found.secrets == {}
+    assert found.comment == "add `access_key` and `secret_key`"
 
 
 def test_several_buckets_of_one_server_are_several_stores(tmp_path: Path) -> None:
@@ -409,7 +425,9 @@ def test_a_server_without_a_named_bucket_asks_for_one(tmp_path: Path) -> None:
     compose = "services: {s: {image: chrislusf/seaweedfs, ports: ['8333:8333']}}\n"
     found = only("objects", tmp_path, compose)
     assert (found.name, found.options["url"]) == ("objects", "s3://bucket")
-    assert found.comment == "write the name of your bucket in place of `bucket`"
+    assert found.comment == (
+        "write the name of your bucket in place of `bucket`; add `access_key` and `secret_key`"
+    )
 
 
 def test_a_bucket_in_env_is_in_the_one_server_there_is(tmp_path: Path) -> None:

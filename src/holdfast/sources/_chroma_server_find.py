@@ -110,7 +110,7 @@ def _add(  # noqa: PLR0913, PLR0917 - what a server is known by
     scope: Scope,
     name: str,
 ) -> None:
-    options: dict[str, Json] = {"url": f"{scheme}://{place.netloc}"}
+    options: dict[str, Json] = {"url": place.url(scheme)}
     for option, variable in (("tenants", "CHROMA_TENANT"), ("databases", "CHROMA_DATABASE")):
         if value := first(scope, (variable,)):
             options[option] = [value.text]

@@ -34,6 +34,11 @@ class Place:
         """Return it as it stands in a URL."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
+    def url(self, scheme: str) -> str:
+        """Return the URL; a port that its scheme means anyhow is left out."""
+        usual = {"http": 80, "https": 443}.get(scheme) == self.port
+        return f"{scheme}://{self.netloc.removesuffix(f':{self.port}') if usual else self.netloc}"
+
     @property
     def key(self) -> tuple[str, int]:
         """Return what is the same for every way to write this place."""

@@ -95,7 +95,7 @@ def is_server(service: Service) -> bool:
 def _of_service(project: Project, service: Service) -> Server:
     place = place_of(service, PORTS[service.image])
     return Server(
-        endpoint=f"http://{place.netloc}",
+        endpoint=place.url("http"),
         key=place.key,
         access_key=secret_of_service(project, service, *KEY) or _key(project, KEY),
         secret_key=secret_of_service(project, service, *SECRET_KEY) or _key(project, SECRET_KEY),
@@ -115,12 +115,13 @@ def _of_variables(project: Project, owner: Service | None, scope: Scope) -> Serv
     """Return the server that ``S3_ENDPOINT`` and its kin name; without, it is Amazon's."""
     named = first(scope, ENDPOINT)
     address = _address(named.text) if named else None
+    key: object
     if address:
-        scheme, host, port = address
+        scheme, host, port, path = address
         place = reached(project, host, port)
         if place.service and is_server(place.service):
             return _of_service(project, place.service)
-        endpoint, key = f"{scheme}://{place.netloc}", place.key
+        endpoint, key = place.url(scheme) + path, (*place.key, path)
     elif [service for service in project.services if is_server(service)]:
         return None  # it is in that one, or cannot be told
     else:
@@ -136,12 +137,13 @@ def _of_variables(project: Project, owner: Service | None, scope: Scope) -> Serv
     )
 
 
-def _address(endpoint: str) -> tuple[str, str, int] | None:
-    """Return scheme, host and port of an endpoint, which may be without a scheme."""
+def _address(endpoint: str) -> tuple[str, str, int, str] | None:
+    """Return scheme, host, port and path of an endpoint, which may be without a scheme."""
     parts = split(endpoint if "://" in endpoint else f"http://{endpoint}")
     if parts is None or not parts.hostname or parts.scheme not in {"http", "https"}:
         return None
-    return parts.scheme, parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    return parts.scheme, parts.hostname, port, parts.path.rstrip("/")
 
 
 def _buckets(project: Project, service: Service) -> list[str]:
@@ -183,12 +185,16 @@ def _add(proposals: Proposals, server: Server, bucket: str) -> None:
         options["endpoint"] = server.endpoint
     if server.region:
         options["region"] = server.region
-    unnamed = "write the name of your bucket in place of `bucket`" if bucket == UNNAMED else ""
+    remarks = ["write the name of your bucket in place of `bucket`"] * (bucket == UNNAMED)
+    secrets = {"access_key": server.access_key, "secret_key": server.secret_key}
+    if not all(secrets.values()):  # one is of no use
+        remarks += ["add `access_key` and `secret_key`"] * bool(server.endpoint)
+        secrets = {}
     proposals.add(
         (server.key, bucket),
         "objects" if bucket == UNNAMED else bucket,
         options,
-        secrets={"access_key": server.access_key, "secret_key": server.secret_key},
+        secrets=secrets,
         place=server.place,
-        remarks=[unnamed],
+        remarks=remarks,
     )

@@ -81,5 +81,5 @@ def _port(value: Value | None) -> int:
 def _add(
     proposals: Proposals, place: Place, scheme: str, key: Secret | None, name: str = "qdrant"
 ) -> None:
-    url = f"{scheme}://{place.netloc}"
+    url = place.url(scheme)
     proposals.add(place.key, name, {"url": url}, secrets={"api_key": key}, place=place)
