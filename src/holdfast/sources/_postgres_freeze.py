@@ -1,0 +1,119 @@
+"""A backup of PostgreSQL: snapshots of databases, and the dumps that are taken of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from holdfast.model.artifact import Stream
+from holdfast.model.facts import Facts
+from holdfast.ports import Frozen
+
+from ._postgres_address import Address
+from ._postgres_count import Selection, together
+from ._postgres_dump import Dump, dump_arguments, globals_artifact, labels, part_arguments
+from ._postgres_errors import Border
+from ._postgres_options import PostgresOptions
+from ._postgres_snapshot import Snapshot, held, parted
+from ._postgres_tools import Toolbox, Tools
+
+MOST_PARTS = 8  # tables with a dump of their own: each takes a connection while it waits
+MB = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Freezer:
+    """Holds the databases of one component still."""
+
+    options: PostgresOptions
+    toolbox: Toolbox
+    border: Border
+    selection: Selection
+
+    @contextmanager
+    def frozen(
+        self, addresses: Mapping[str, Address], maintenance: Address, workspace: Path
+    ) -> Iterator[Frozen]:
+        """Give dumps of all databases, each from one snapshot; one moment lies between them."""
+        with ExitStack() as everything:
+            snapshots = {
+                name: everything.enter_context(
+                    held(address, self.selection, self.border, self.options.lock_timeout)
+                )
+                for name, address in addresses.items()
+            }
+            first = next(iter(snapshots.values()))
+            tools = self.toolbox.for_server((first.server // 10000, first.server % 10000))
+            artifacts = [
+                stream
+                for name, snapshot in snapshots.items()
+                for stream in self._dumps(name, snapshot, tools, everything)
+            ]
+            if self.options.globals:
+                artifacts.append(self._globals(tools, first, maintenance, workspace))
+            yield Frozen(
+                artifacts=artifacts,
+                instant=min(snapshot.instant for snapshot in snapshots.values()),
+                facts=lambda: self._facts(snapshots),
+                version=first.version,
+                tools={"pg_dump": tools.shown},
+            )
+            for snapshot in snapshots.values():
+                snapshot.release(self.border)
+
+    def _globals(
+        self, tools: Tools, snapshot: Snapshot, maintenance: Address, workspace: Path
+    ) -> Stream:
+        name, silence = maintenance.database, self.options.silence
+        return globals_artifact(tools, snapshot, name, workspace, self.border, silence)
+
+    def _facts(self, snapshots: Mapping[str, Snapshot]) -> Facts:
+        several = len(snapshots) > 1
+        return together(
+            {
+                name: snapshot.facts(self.selection, f"{name}/" if several else "", self.border)
+                for name, snapshot in snapshots.items()
+            }
+        )
+
+    def _dumps(
+        self, name: str, snapshot: Snapshot, tools: Tools, everything: ExitStack
+    ) -> Iterator[Stream]:
+        """Start all dumps of a database, so that none of them waits for a lock later."""
+        wait = self.options.lock_timeout
+        parts = parted(snapshot, self.selection, self.options.split * MB, MOST_PARTS)
+        kept = self.selection.counted(snapshot.tables)
+        several = bool(self.options.databases)
+        main = self._started(
+            dump_arguments(tools, snapshot, self.selection, parts, wait), snapshot, everything
+        )
+        yield Stream(
+            name=f"{_file_name(name)}.dump",
+            open=main.open,
+            size_hint=sum(table.size for table in kept) - sum(table.size for table in parts),
+            part=_file_name(name) if several else "",
+            labels=labels(name, tools, snapshot, self.selection),
+            compressible=True,
+        )
+        for number, table in enumerate(parts, 1):
+            part = self._started(part_arguments(tools, snapshot, table, wait), snapshot, everything)
+            yield Stream(
+                name=f"{_file_name(name)}-{number}.dump",
+                open=part.open,
+                size_hint=table.size,
+                part=f"{_file_name(name)}-{number}" if several else f"{number}",
+                labels=labels(name, tools, snapshot, self.selection, table),
+                compressible=True,
+            )
+
+    def _started(self, argv: list[str], snapshot: Snapshot, everything: ExitStack) -> Dump:
+        dump = Dump(argv, snapshot.address, snapshot.instant, self.border, self.options.silence)
+        return everything.enter_context(closing(dump))
+
+
+def _file_name(name: str) -> str:
+    """Return a name without what has no place in a file's name."""
+    cleaned = "".join(c if c.isprintable() and c not in "/\\ " else "_" for c in name)
+    return f"_{cleaned}" if cleaned.startswith((".", "-")) else cleaned

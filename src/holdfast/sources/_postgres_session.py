@@ -1,0 +1,81 @@
+"""Sessions with a PostgreSQL server, and small questions to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from ._postgres_address import Address
+from ._postgres_errors import Border
+
+if TYPE_CHECKING:
+    import psycopg
+    from psycopg.sql import Composed
+
+    Connection = psycopg.Connection[tuple[Any, ...]]
+
+# What a server or a role may have set, and what must not cut a session of ours short.
+PATIENT = {
+    "statement_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+    "idle_session_timeout": "0",
+    "transaction_timeout": "0",
+    "default_transaction_read_only": "off",
+    "client_encoding": "UTF8",
+}
+
+
+@contextmanager
+def session(address: Address, border: Border, *, own_path: bool = False) -> Iterator[Connection]:
+    """Give a session that commits each statement. What fails is raised as rows of the table.
+
+    Names without a schema are PostgreSQL's own, whatever else bears them; with ``own_path`` they
+    are those that an application would see.
+    """
+    import psycopg
+
+    with border.translating():
+        connection = psycopg.connect(**address.connecting(), autocommit=True)  # type: ignore[arg-type]
+        try:
+            _settle(connection, PATIENT if own_path else {**PATIENT, "search_path": "pg_catalog"})
+            yield connection
+        finally:
+            connection.close()
+
+
+def _settle(connection: Connection, settings: Mapping[str, str]) -> None:
+    """Change settings of a session, those that this server knows."""
+    connection.execute(
+        "SELECT pg_catalog.set_config(known.name, new, false)"
+        " FROM unnest(%s::text[], %s::text[]) AS wanted (name, new)"
+        " JOIN pg_catalog.pg_settings AS known ON known.name = wanted.name",
+        [list(settings), list(settings.values())],
+    )
+
+
+def rows(connection: Connection, sql: str, *arguments: object) -> list[tuple[Any, ...]]:
+    """Return all rows of a small question."""
+    return connection.execute(sql.encode(), arguments or None).fetchall()
+
+
+def values(connection: Connection, sql: str, *arguments: object) -> list[Any]:
+    """Return the first column of a small question."""
+    return [row[0] for row in rows(connection, sql, *arguments)]
+
+
+def value(connection: Connection, sql: str, *arguments: object) -> Any:
+    """Return the only value of a small question; None where there is no row."""
+    return next(iter(values(connection, sql, *arguments)), None)
+
+
+def composed(template: str, *names: str) -> Composed:
+    """Return a statement with the names quoted where ``{}`` stands."""
+    from psycopg.sql import SQL, Identifier
+
+    return SQL(template).format(*map(Identifier, names))  # type: ignore[arg-type]
+
+
+def major(version: int) -> int:
+    """Return the major version of a number such as 170010."""
+    return version // 10000

@@ -1,0 +1,296 @@
+"""Putting restored databases in the place of live ones by renaming, and back.
+
+Up to three names belong to each database of a restore:
+
+====================  =======================================================================
+``<db>_holdfast_…``   the staged content, until it takes the live name
+``<db>``              what applications use
+``<db>_replaced_…``   what was live before, from the switch until it is settled
+====================  =======================================================================
+
+What was staged carries the restore's tag in its comment. Names and comments tell how far a restore
+got, and nothing else has to be remembered. Both renames are one transaction of the server, so a
+crash falls before or after them, never between.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ._postgres_address import Address
+from ._postgres_errors import Border
+from ._postgres_session import composed, rows, session
+
+if TYPE_CHECKING:
+    from ._postgres_session import Connection
+
+LONGEST_NAME = 63  # bytes, of everything that has a name in PostgreSQL
+_PAUSE = 0.005  # seconds between two looks whether connections have ended
+_STATES = """
+SELECT datname, datallowconn, datistemplate,
+       coalesce(shobj_description(oid, 'pg_database'), '')
+FROM pg_database WHERE datname = ANY (%s)
+"""
+# Autovacuum's workers end by themselves when a database is renamed or dropped.
+_TERMINATE = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+WHERE datname = ANY (%s) AND pid <> pg_backend_pid() AND backend_type <> 'autovacuum worker'
+"""
+_EARLIER = """
+SELECT datname FROM pg_database
+WHERE datname <> %s AND starts_with(coalesce(shobj_description(oid, 'pg_database'), ''), %s)
+"""
+
+
+def mark(tag: str, before: str = "") -> str:
+    """Return the comment of something that a restore made; ``before`` is the comment it had."""
+    return f"holdfast restore {tag}\n{before}"
+
+
+def unmarked(comment: str, tag: str) -> str | None:
+    """Return the comment that there was before; None where it is not marked."""
+    begin = mark(tag)
+    return comment.removeprefix(begin) if comment.startswith(begin) else None
+
+
+def name_of(database: str, kind: str, tag: str) -> str:
+    """Return the name for a database of a restore, of 63 bytes at most."""
+    end = f"_{kind}_{tag}".encode()
+    begin = database.encode()
+    if len(begin) + len(end) > LONGEST_NAME:
+        # Cut short; what is cut off, or the tag, is told apart by a digest.
+        digest = hashlib.sha256(begin + end).hexdigest()[:10]
+        end = f"_{kind}_{digest}".encode()
+        begin = begin[: LONGEST_NAME - len(end)]
+    return begin.decode("utf-8", "ignore") + end.decode()
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The three names of one database."""
+
+    live: str
+    staged: str
+    replaced: str
+
+    @classmethod
+    def of(cls, database: str, tag: str) -> Place:
+        """Return the names for a restore."""
+        return cls(database, name_of(database, "holdfast", tag), name_of(database, "replaced", tag))
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    open: bool
+    template: bool
+    comment: str
+
+
+class Switch:
+    """The databases of one restore. ``address`` gives that of the maintenance database."""
+
+    def __init__(
+        self,
+        address: Callable[[], Address],
+        border: Border,
+        tag: str,
+        databases: Sequence[str],
+        timeout: float,
+    ) -> None:
+        """Touch nothing. ``timeout`` is for connections to end, in seconds."""
+        self.places = {database: Place.of(database, tag) for database in databases}
+        self.tag = tag
+        self._address = address
+        self._border = border
+        self._timeout = timeout
+
+    # --- before the switch ---
+
+    def create(self, database: str, make: Callable[[Connection, str], None]) -> None:
+        """Have an empty database made where content is staged.
+
+        ``make`` is given a session and its name. What an earlier attempt left there goes.
+        """
+        staged = self.places[database].staged
+        with session(self._address(), self._border) as connection:
+            drop_database(connection, staged, self._timeout)
+            make(connection, staged)
+
+    def sign(self, database: str) -> None:
+        """Mark staged content as complete; durable with everything that was written before."""
+        staged = self.places[database].staged
+        with session(self._address(), self._border) as connection:
+            connection.execute("SET synchronous_commit = on")
+            (found,) = rows(connection, _STATES, [staged])
+            _comment(connection, staged, mark(self.tag, found[3]))
+
+    # --- the switch ---
+
+    def activate(self) -> None:
+        """Switch all databases at once; doing it again does nothing.
+
+        Connections to them are ended, and refused until it is done. Where it fails they are
+        accepted again, and everything is as it was.
+        """
+        with session(self._address(), self._border) as connection:
+            states = self._states(connection)
+            pending = [place for place in self.places.values() if place.staged in states]
+            if not pending and all(self._is_ours(states, p) for p in self.places.values()):
+                return
+            complete = [
+                p for p in pending if unmarked(states[p.staged].comment, self.tag) is not None
+            ]
+            if len(complete) < len(self.places):
+                raise self._border.failed("nothing complete is staged beside the database")
+            chains = []
+            for place in complete:
+                aside = [(place.live, place.replaced)] if place.live in states else []
+                chains.append([*aside, (place.staged, place.live)])
+            self._swap(connection, chains)
+
+    def _swap(self, connection: Connection, renames: Sequence[Sequence[tuple[str, str]]]) -> None:
+        """Do chains of renames in one transaction, with no connection to any of the databases.
+
+        The first name of a chain is what is live now, the last new name what will be.
+        """
+
+        def rename() -> None:
+            with connection.transaction():
+                for chain in renames:
+                    for old, new in chain:
+                        connection.execute(composed("ALTER DATABASE {} RENAME TO {}", old, new))
+                    _allow(connection, chain[-1][1], "true")
+
+        with self._closed(connection, [chain[0][0] for chain in renames]):
+            names = [old for chain in renames for old, _new in chain]
+            insist(connection, names, rename, self._timeout)
+
+    @contextmanager
+    def _closed(self, connection: Connection, names: Sequence[str]) -> Iterator[None]:
+        """Refuse connections; if it fails inside, accept them again as before."""
+        try:
+            for name in names:
+                _allow(connection, name, "false")
+            yield
+        except BaseException:
+            # In a session of its own: the other one may be what failed.
+            with session(self._address(), self._border) as another:
+                for name in set(names) & set(self._states(another)):
+                    _allow(another, name, "true")
+            raise
+
+    # --- the way back ---
+
+    def revert(self) -> None:
+        """Put everything back as it was before `create`; from wherever it is found."""
+        with session(self._address(), self._border) as connection:
+            states = self._states(connection)
+            back = []
+            for place in self.places.values():
+                if self._is_ours(states, place):
+                    aside = (place.live, place.staged)
+                    old = [(place.replaced, place.live)] if place.replaced in states else []
+                    back.append([aside, *old])
+            if back:
+                self._swap(connection, back)
+            for place in self.places.values():
+                drop_database(connection, place.staged, self._timeout)
+            self._open_live(connection)
+
+    def _open_live(self, connection: Connection) -> None:
+        """Accept connections to what is live: a crash may have left it refusing them."""
+        states = self._states(connection)
+        for place in self.places.values():
+            if place.live in states and not states[place.live].open:
+                _allow(connection, place.live, "true")
+
+    # --- the end ---
+
+    def settle(self, *, keep: bool) -> list[str]:
+        """End it: what was replaced is kept under its name, or dropped; returns what is kept.
+
+        What earlier restores kept of the same databases goes, once there is something newer.
+        """
+        kept = []
+        with session(self._address(), self._border) as connection:
+            states = self._states(connection)
+            for place in self.places.values():
+                if place.replaced in states:
+                    if keep:
+                        self._keep(connection, place, states[place.replaced].comment)
+                        kept.append(place.replaced)
+                    else:
+                        drop_database(connection, place.replaced, self._timeout)
+                if self._is_ours(states, place):
+                    before = unmarked(states[place.live].comment, self.tag)
+                    _comment(connection, place.live, before or "")
+        return kept
+
+    def _keep(self, connection: Connection, place: Place, comment: str) -> None:
+        begin = f"holdfast kept what it replaced of {place.live}\n"
+        if not comment.startswith(begin):
+            _comment(connection, place.replaced, begin + comment)
+        _allow(connection, place.replaced, "true")  # whoever looks for something finds it there
+        for (earlier,) in rows(connection, _EARLIER, place.replaced, begin):
+            drop_database(connection, earlier, self._timeout)
+
+    # --- means ---
+
+    def _states(self, connection: Connection) -> dict[str, _State]:
+        names = [name for p in self.places.values() for name in (p.live, p.staged, p.replaced)]
+        return {row[0]: _State(*row[1:]) for row in rows(connection, _STATES, names)}
+
+    def _is_ours(self, states: dict[str, _State], place: Place) -> bool:
+        """Tell whether what is live came from this restore."""
+        live = states.get(place.live)
+        return live is not None and unmarked(live.comment, self.tag) is not None
+
+
+def insist(
+    connection: Connection, names: Sequence[str], action: Callable[[], object], timeout: float
+) -> None:
+    """Do what needs databases that nobody is connected to, ending connections until it works.
+
+    One that was just being made shows up late: then it is tried again, for ``timeout`` seconds.
+    """
+    import psycopg
+
+    deadline = time.monotonic() + timeout
+    while True:
+        while rows(connection, _TERMINATE, list(names)) and time.monotonic() < deadline:
+            time.sleep(_PAUSE)
+        try:
+            action()
+        except psycopg.errors.ObjectInUse:
+            if time.monotonic() > deadline:
+                raise
+        else:
+            return
+
+
+def drop_database(connection: Connection, name: str, timeout: float) -> None:
+    """Drop a database and end the connections to it; nothing happens if there is none."""
+    state = next(iter(rows(connection, _STATES, [name])), None)
+    if state is None:
+        return
+    if state[2]:
+        connection.execute(composed("ALTER DATABASE {} IS_TEMPLATE false", name))
+    _allow(connection, name, "false")
+    gone = composed("DROP DATABASE IF EXISTS {}", name)
+    insist(connection, [name], lambda: connection.execute(gone), timeout)
+
+
+def _allow(connection: Connection, name: str, whether: str) -> None:
+    connection.execute(composed("ALTER DATABASE {} ALLOW_CONNECTIONS " + whether, name))
+
+
+def _comment(connection: Connection, name: str, text: str) -> None:
+    from psycopg.sql import SQL, Identifier, Literal
+
+    comment = Literal(text) if text else SQL("NULL")
+    connection.execute(SQL("COMMENT ON DATABASE {} IS {}").format(Identifier(name), comment))
