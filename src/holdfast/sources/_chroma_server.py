@@ -32,6 +32,7 @@ from ._chroma_options import ChromaOptions
 from ._chroma_server_api import Api, Collection, Gone
 from ._chroma_server_book import IdBook
 from ._chroma_server_export import Exporter
+from ._chroma_server_find import find
 from ._chroma_server_guide import guide_lines
 from ._chroma_server_inspect import inspect_export
 from ._chroma_server_pages import Reader
@@ -43,6 +44,7 @@ from ._laid_out import LaidOut
 from ._swap import FULL
 
 EXPORT, BOOK = "export.jsonl", "ids.db"  # the names in the workspace
+PAUSE = 0.5  # seconds before a second try
 RECORD_BYTES = 400  # of a record besides its vector, roughly: for the check that there is room
 Listing = Callable[[Api], Mapping[str, Collection]]
 
@@ -71,13 +73,12 @@ class ChromaServer:
 
     @classmethod
     def discover(cls, folder: Path) -> Iterable[Discovery]:
-        """Find nothing: a server is found in what starts it."""
-        del folder
-        return ()
+        """Find the servers that compose files and ``.env`` below ``folder`` tell of."""
+        return find(folder, cls.kind)
 
     def _api(self) -> Api:
         options = self.options
-        patience = Patience(options.connect_timeout, options.answer_timeout, options.tries)
+        patience = Patience(options.connect_timeout, options.answer_timeout, options.tries, PAUSE)
         return Api(self.name, self.url, options.headers, patience, options.ca_file)
 
     def _live(self, api: Api) -> Mapping[str, Collection]:

@@ -138,7 +138,7 @@ class Api:
         """
         answer = self._server.call("GET", f"{API}/version", accept={NOT_FOUND, 405, 410})
         try:
-            version = answer.json()
+            version = from_json(answer.body)
         except ValueError:
             version = None
         if not isinstance(version, str):
@@ -300,25 +300,18 @@ class Api:
     ) -> Taken:
         """Ask for records and give the answer to ``take``, from its beginning if it breaks off."""
         address = f"{collection.path}/get"
-        left = self._server.patience.attempts
-        while True:
-            left -= 1
+        for left in reversed(range(self._server.patience.attempts)):
             begun = False
-
-            def noted(chunks: Chunks) -> Chunks:
-                nonlocal begun
-                for chunk in chunks:
-                    begun = True
-                    yield chunk
-
             try:
                 with self._server.ask(address, question, accept={NOT_FOUND}) as (status, chunks):
+                    begun = True
                     if status == NOT_FOUND:
                         raise Gone
-                    return take(noted(chunks))
+                    return take(chunks)
             except ConnectionLost:
-                if not (begun and left):
+                if not (begun and left):  # before it began it was tried often enough
                     raise
+        raise AssertionError("the last attempt returns or raises")
 
     def _collection(self, place: Place, said: Mapping[str, Any]) -> Collection:
         return Collection(

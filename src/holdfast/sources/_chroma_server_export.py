@@ -75,7 +75,7 @@ class Exporter:
         self._reader = Reader(api, page_size)
         self._movement = Movement()
         self._copied: dict[str, tuple[Collection, int]] = {}  # by title
-        self._seen: set[str] = set()
+        self._counts: dict[str, int] = {}  # by id; also of those that are gone
 
     def run(self, file: BinaryIO, book: Path, version: str, *, twice: bool) -> Exported:
         """Write the export. ``book`` is a file for what must be remembered of each id.
@@ -91,7 +91,7 @@ class Exporter:
         with closing(IdBook(book)) as ids:
             for _round in range(ROUNDS):
                 found = self._scope.collections(self._api, places)
-                if not (fresh := [one for one in found if one.id not in self._seen]):
+                if not (fresh := [one for one in found if one.id not in self._counts]):
                     break
                 for one in fresh:
                     self._copy(one, file, ids, twice=twice)
@@ -129,7 +129,7 @@ class Exporter:
         if title in self._copied:
             reason = f"collection {title} was replaced by another"
             raise SourceUnstable(component=self._component, path=one.place, reason=reason)
-        self._seen.add(one.id)
+        self._counts[one.id] = 0
         start = file.tell()
         file.write(begin_line(one, title))
         ids.open(one.id)
@@ -143,6 +143,7 @@ class Exporter:
             self._movement.gone.append(title)
             return
         file.write(end_line(count))
+        self._counts[one.id] = count
         self._copied[title] = (one, count)
 
     def _records(
@@ -184,7 +185,7 @@ class Exporter:
 
     def _changed_within(self, one: Collection, ids: IdBook) -> bool:
         ids.open(one.id)
-        turn = ROUNDS + 1
+        turn, seen = ROUNDS + 1, 0
         try:
             self._reader.list(one, ids, turn)
             if ids.missing(turn) or ids.went(turn):
@@ -192,9 +193,10 @@ class Exporter:
             for page in self._reader.pages(one, ids, turn, taken=True):
                 if ids.differ(page.ids, [_digest(line) for line in self._lines(one.name, page)]):
                     return True
+                seen += len(page.ids)
         except Gone:
             return True
-        return False
+        return seen != self._counts[one.id]  # one that was deleted since may have been another
 
 
 def _digest(line: bytes) -> bytes:

@@ -109,8 +109,11 @@ def record_lines(page: Page) -> list[bytes]:
     import numpy as np
 
     columns = page.columns
-    vectors = np.asarray(columns["embeddings"], "<f4")
-    if len(vectors) and vectors.ndim != 2:  # noqa: PLR2004 - records by numbers
+    try:
+        vectors = np.asarray(columns["embeddings"], "<f4")
+    except (TypeError, ValueError):
+        vectors = np.zeros(0, "<f4")
+    if columns["ids"] and (vectors.ndim != 2 or not vectors.size):  # noqa: PLR2004 - a table
         raise ValueError("a vector is missing, or has another length than others")
     if not np.isfinite(vectors).all():
         raise ValueError("a vector has a number that is not finite")

@@ -16,6 +16,7 @@ from holdfast.model.options import Options
 from holdfast.ports import Role, Source
 
 from ._chroma_folder import ChromaFolder
+from ._chroma_open import require
 from ._chroma_options import ChromaOptions
 from ._chroma_server_find import find
 
@@ -35,6 +36,7 @@ class ChromaSource:
             raise TypeError(f"{type(options).__name__} are not options of Chroma")
         if options.url is None:
             return ChromaFolder(name, options)
+        require("httpx", "a Chroma server")
         from ._chroma_server import ChromaServer
 
         return ChromaServer(name, options)
