@@ -25,6 +25,7 @@ from ._postgres_address import Address
 from ._postgres_backup import backup_of
 from ._postgres_count import Selection, count, together
 from ._postgres_errors import Border
+from ._postgres_find import find
 from ._postgres_freeze import Freezer
 from ._postgres_guide import guide
 from ._postgres_inspect import Inspector
@@ -112,9 +113,8 @@ class PostgresSource:
 
     @classmethod
     def discover(cls, folder: Path) -> Iterable[Discovery]:
-        """Find nothing: which servers there are is said by what starts them."""
-        del folder
-        return ()
+        """Find servers in compose files and ``.env``."""
+        return find(folder, cls.kind)
 
     def probe(self) -> Probe:
         """Look whether the databases can be reached, dumped and restored."""
