@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
-import redis
 
 from holdfast.ports import Source
 from holdfast.sources.redis import RedisOptions, RedisSource
@@ -98,20 +96,12 @@ class RedisContract(SourceContract):
     def guided_content(self, source: Source, target: Path) -> object:
         by_hand = Server(self.version, target)
         by_hand.port = self.port
-        client = redis.Redis(port=self.port)
-        deadline = time.monotonic() + 10
-        while True:
-            try:
-                client.ping()
-                break
-            except redis.ConnectionError:
-                assert time.monotonic() < deadline
-                time.sleep(0.01)
+        by_hand.wait()
         try:
             return content(by_hand)
         finally:
-            client.shutdown(nosave=True)
-            client.close()
+            with by_hand.client() as client:
+                client.shutdown(nosave=True)
 
 
 class TestRedis7(RedisContract):

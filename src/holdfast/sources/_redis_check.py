@@ -10,7 +10,7 @@ from pathlib import Path
 
 from holdfast.errors import SourceCorrupt, ToolTooOld
 from holdfast.model.artifact import CHUNK, Chunk
-from holdfast.model.facts import Facts
+from holdfast.model.facts import Facts, Json
 
 from ._redis_rdb import NEWEST, Item, RdbDamaged, RdbTooNew, Summary, rdb_items, read_rdb
 
@@ -61,7 +61,7 @@ def _foreseen(component: str, name: str) -> Iterator[None]:
 
 def counted(summary: Summary, users: int | None) -> Facts:
     """Return what an RDB holds as facts, and the users beside it."""
-    details = {
+    details: dict[str, Json] = {
         "rdb_version": summary.version,
         "server_version": _version(summary),
         "modules": [*sorted(summary.modules)],

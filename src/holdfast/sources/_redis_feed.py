@@ -7,6 +7,7 @@ history that the server told us on its own connection: nobody else is given anyt
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import threading
@@ -40,7 +41,11 @@ class Feed:
     """A master that has one RDB, for the one replica that shows ``history``."""
 
     def __init__(self, rdb: Path, address: tuple[str, int], history: str, identity: str) -> None:
-        """Listen. ``identity`` is what the replica will name its new data by."""
+        """Listen. ``identity`` is what the replica will name its new data by.
+
+        An address that is not this machine's own is one by which others reach it, through a router
+        or from inside a container: then all its addresses are listened on.
+        """
         self._rdb = rdb
         self._history = history.encode()
         self._identity = identity.encode()
@@ -48,8 +53,7 @@ class Feed:
         self.joined = threading.Event()  # the replica is here
         self.sent = threading.Event()  # every byte was handed over
         self.broken = ""  # why it will not come to an end
-        family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
-        self._listener = socket.create_server(address, family=family)
+        self._listener = _listening(*address)
         self.port: int = self._listener.getsockname()[1]
         self._talking: set[socket.socket] = set()
         self._threads = [threading.Thread(target=self._accept, name="feed", daemon=True)]
@@ -102,6 +106,9 @@ class Feed:
 
     def _sync(self, one: socket.socket, words: list[bytes]) -> bool:
         """Send the RDB to the one that may have it, once."""
+        if self.sent.is_set() and words[1:2] == [self._identity]:
+            one.sendall(b"+CONTINUE %s\r\n" % self._identity)  # it lost us, and not the data
+            return True
         if self.joined.is_set():
             # It has come back for it: what it got the first time it did not take.
             self.broken = self.broken or "the server did not take what it was sent"
@@ -117,9 +124,20 @@ class Feed:
         return True
 
 
+def _listening(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        if error.errno != errno.EADDRNOTAVAIL and not isinstance(error, socket.gaierror):
+            raise
+    return socket.create_server(("", port), family=family)
+
+
 def _command(incoming: BinaryIO) -> list[bytes]:
     """Return the next command; empty at the end. Raises ``ValueError`` at anything else."""
-    head = incoming.readline(_LONGEST_WORD)
+    while (head := incoming.readline(_LONGEST_WORD)) == b"\n":
+        pass  # a replica that is loading shows that it is alive
     if not head:
         return []
     count = int(head[1:]) if head[:1] == b"*" else 0
@@ -175,10 +193,10 @@ class Feeding:
                 self._wait(wire, feed)
             except _Failed as failure:
                 wire.call("REPLICAOF", "NO", "ONE")
-                error = self._access.failed(str(failure))
+                failed = self._access.failed(str(failure))
                 if not feed.joined.is_set() or (keeps and not feed.sent.is_set()):
-                    raise Untouched(error, elsewise=not feed.joined.is_set()) from None
-                raise error from None
+                    raise Untouched(failed, elsewise=not feed.joined.is_set()) from None
+                raise failed from None
             wire.call("REPLICAOF", "NO", "ONE")
         if wire.info("replication").get("master_replid2") != self._identity:
             raise self._access.failed("it took the backup's data, and lost it again")

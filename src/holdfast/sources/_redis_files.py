@@ -1,10 +1,10 @@
 """Loading an RDB by putting it where the server looks when it starts, and starting it again.
 
-A server with ``appendonly yes`` reads its append-only file and nothing else: with an RDB alone beside
-it, it comes up empty. But such a file may begin with an RDB, and may end there; so the RDB becomes
-the base of a new one. Before the files are replaced the server is told to write neither of them any
-more, or it would save its old data over them when it is stopped. Both settings come back with its
-configuration file.
+A server with ``appendonly yes`` reads its append-only file and nothing else: with an RDB alone
+beside it, it comes up empty. But such a file may begin with an RDB, and may end there; so the RDB
+becomes the base of a new one. Before the files are replaced the server is told to write neither of
+them any more, or it would save its old data over them when it is stopped. Both settings come back
+with its configuration file.
 """
 
 from __future__ import annotations

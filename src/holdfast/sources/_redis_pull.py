@@ -87,24 +87,28 @@ def begin_pull(access: Access) -> Pull:
     """
     wire = access.connect()
     try:
-        clock = wire.ask("TIME")
-        for words in (("capa", "eof"), ("rdb-only", "1")):  # what is not known is refused, no harm
-            wire.ask("REPLCONF", *words)
-        wire.send(command("PSYNC", "?", "-1"))
-        before = datetime.now(UTC)
-        wire.skip_newlines()
-        answer = wire.answer()
-        if isinstance(answer, Said):
-            if answer.refused:
-                raise PullRefused(answer.text)
-            raise access.error("PSYNC", answer)
-        words = str(answer).split()
-        if len(words) != 3 or words[0] != "FULLRESYNC":  # noqa: PLR2004 - what it is made of
-            raise access.failed(f"PSYNC: {answer}")
-        instant = datetime.now(UTC)
-        waited = (instant - before).total_seconds()
-        server_time = float(clock[0]) + waited if isinstance(clock, list) else None
-        return Pull(wire, words[1], int(words[2]), instant, server_time)
+        return _begun(wire)
     except BaseException:
         wire.close()
         raise
+
+
+def _begun(wire: Wire) -> Pull:
+    clock = wire.ask("TIME")
+    for words in (("capa", "eof"), ("rdb-only", "1")):  # what is not known is refused, no harm
+        wire.ask("REPLCONF", *words)
+    asked = datetime.now(UTC)
+    wire.send(command("PSYNC", "?", "-1"))
+    wire.skip_newlines()
+    answer = wire.answer()
+    instant = datetime.now(UTC)
+    if isinstance(answer, Said):
+        if answer.refused:
+            raise PullRefused(answer.text)
+        raise wire.access.error("PSYNC", answer)
+    match str(answer).split():
+        case ["FULLRESYNC", history, offset] if offset.isdigit():
+            waited = (instant - asked).total_seconds()
+            server_time = float(clock[0]) + waited if isinstance(clock, list) else None
+            return Pull(wire, history, int(offset), instant, server_time)
+    raise wire.access.failed(f"PSYNC: {answer}")

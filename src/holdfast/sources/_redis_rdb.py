@@ -8,7 +8,7 @@ is bounded by one chunk and the longest key.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from holdfast.model.artifact import Chunk
@@ -26,12 +26,23 @@ _OPCODES = 243  # numbers from here on are no types of values
 _MORE = -1  # no record at all: what was noted is to be given first
 _NOTED = 1000  # items noted before they are given
 
-# Types by what follows the key.
+# Types of values by what follows the key. A positive number is so many bytes.
+_STRING, _LENGTH = -1, -2
 _ONE_STRING = frozenset({0, 9, 10, 11, 12, 13, 16, 17, 20, 23})
-_STRINGS = {1: 1, 2: 1, 4: 2, 14: 1}  # a length, and that many times so many strings
-_ZSET, _ZSET_2, _MODULE_2, _QUICKLIST_2 = 3, 5, 7, 18
+# What comes first, and what then comes as many times as a length says.
+_LISTS: dict[int, tuple[tuple[int, ...], tuple[int, ...]]] = {
+    1: ((), (_STRING,)),  # list
+    2: ((), (_STRING,)),  # set
+    4: ((), (_STRING, _STRING)),  # hash
+    5: ((), (_STRING, 8)),  # sorted set
+    14: ((), (_STRING,)),  # list of ziplists
+    18: ((), (_LENGTH, _STRING)),  # list of listpacks
+    22: ((), (_LENGTH, _STRING, _STRING)),  # hash whose fields expire, of Redis 7.4 in the making
+    24: ((8,), (_LENGTH, _STRING, _STRING)),  # the same as it was released
+}
+_VALKEY_HASH, _VALKEY_FIELD = 22, (_STRING, _STRING, 8)
+_OLD_ZSET, _MODULE_2, _HASH_LISTPACK_EX = 3, 7, 25
 _STREAMS = {15: 1, 19: 2, 21: 3}  # by the version of their layout
-_HASH_2, _HASH_METADATA, _HASH_LISTPACK_EX = 22, 24, 25
 
 _MODULE_NUMBERS = frozenset({1, 2})
 _MODULE_SIZES = {3: 4, 4: 8}
@@ -97,7 +108,7 @@ def rdb_items(chunks: Iterator[Chunk]) -> Iterator[Item]:
 
 class _Reader:
     def __init__(self, chunks: Iterator[Chunk], *, listing: bool) -> None:
-        """With ``listing``, names and places of keys are noted, which takes several times as long."""
+        """With ``listing`` the names and places of keys are noted, which takes longer."""
         self._chunks = chunks
         self._listing = listing
         self._items: list[Item] = []
@@ -255,61 +266,58 @@ class _Reader:
     def _value(self, kind: int) -> None:
         if kind in _ONE_STRING:
             self._skip_strings(1)
-        elif kind in _STRINGS:
-            self._skip_strings(self._length() * _STRINGS[kind])
+        elif kind == _VALKEY_HASH and self.found.version == VALKEY:
+            self._times(_VALKEY_FIELD)
+        elif kind in _LISTS:
+            first, each = _LISTS[kind]
+            self._parts(first)
+            self._times(each)
         elif kind in _STREAMS:
             self._stream(_STREAMS[kind])
-        elif kind == _ZSET_2:
-            self._times(lambda: (self._skip_strings(1), self._skip(8)))
-        elif kind == _QUICKLIST_2:
-            self._times(lambda: (self._length(), self._skip_strings(1)))
-        elif kind == _HASH_METADATA:
-            self._skip(8)
-            self._times(lambda: (self._length(), self._skip_strings(2)))
         elif kind == _HASH_LISTPACK_EX:
-            self._skip(8)
-            self._skip_strings(1)
-        elif kind == _HASH_2:
-            self._hash_2()
-        elif kind == _ZSET:
-            self._times(self._old_score)
+            self._parts((8, _STRING))
         elif kind == _MODULE_2:
             self._module()
+        elif kind == _OLD_ZSET:
+            self._old_scores()
         else:
             raise RdbTooNew(f"type {kind} at byte {self._offset}")
 
-    def _times(self, step: Callable[[], object]) -> None:
+    def _times(self, each: tuple[int, ...]) -> None:
+        count = self._length()
+        if set(each) == {_STRING}:
+            self._skip_strings(count * len(each))
+            return
+        for _turn in range(count):
+            self._parts(each)
+
+    def _parts(self, parts: tuple[int, ...]) -> None:
+        for part in parts:
+            if part == _STRING:
+                self._skip_strings(1)
+            elif part == _LENGTH:
+                self._length()
+            else:
+                self._skip(part)
+
+    def _old_scores(self) -> None:
         for _turn in range(self._length()):
-            step()
-
-    def _hash_2(self) -> None:
-        """Step over a hash whose fields expire: of Valkey 9, or of Redis 7.4 before its release."""
-        if self.found.version == VALKEY:
-            self._times(lambda: (self._skip_strings(2), self._skip(8)))
-        else:
-            self._times(lambda: (self._length(), self._skip_strings(2)))
-
-    def _old_score(self) -> None:
-        self._skip_strings(1)
-        length = self._byte()
-        if length < 253:  # noqa: PLR2004 - above it are NaN and the infinities, which have no text
-            self._skip(length)
+            self._skip_strings(1)
+            length = self._byte()
+            if length < 253:  # noqa: PLR2004 - above it are NaN and the infinities, without text
+                self._skip(length)
 
     def _stream(self, layout: int) -> None:
-        self._skip_strings(2 * self._length())
+        self._times((_STRING, _STRING))
         self._lengths(3 if layout == 1 else 8)
-        self._times(lambda: self._group(layout))
-
-    def _group(self, layout: int) -> None:
-        self._skip_strings(1)
-        self._lengths(2 if layout == 1 else 3)
-        self._times(lambda: (self._skip(24), self._length()))  # delivered, and not acknowledged
-        self._times(lambda: self._consumer(layout))
-
-    def _consumer(self, layout: int) -> None:
-        self._skip_strings(1)
-        self._skip(16 if layout == max(_STREAMS.values()) else 8)
-        self._skip(16 * self._length())
+        for _group in range(self._length()):
+            self._skip_strings(1)
+            self._lengths(2 if layout == 1 else 3)
+            self._times((24, _LENGTH))  # delivered, and not acknowledged
+            for _consumer in range(self._length()):
+                self._skip_strings(1)
+                self._skip(16 if layout == max(_STREAMS.values()) else 8)
+                self._skip(16 * self._length())
 
     def _module(self) -> None:
         """Step over what a module wrote: numbers and strings, each after what it is, up to a 0."""

@@ -163,8 +163,9 @@ class _Writer:
             self._flush()
 
     def _flush(self) -> None:
-        self._crc = crc64(self._waiting, self._crc)
-        self._spool.write(self._waiting)
+        waiting = bytes(self._waiting)
+        self._crc = crc64(waiting, self._crc)
+        self._spool.write(waiting)
         self._waiting = bytearray()
 
 

@@ -4,7 +4,7 @@ The folder holds these files; which of them exist tells how far a restore got:
 
 =================  =============================================================================
 ``content.rdb``    what is to be loaded, checked; ``content.acl`` are its users
-``safety.rdb``     what the server had, checked; ``safety.acl`` its users, ``safety.json`` its instant
+``safety.rdb``     what the server had, checked; ``safety.acl`` its users, ``safety.json`` when
 ``begun.json``     there before the server is touched: from then on `revert` loads the safety copy
 ``activated``      there when the server has the new content
 =================  =============================================================================

@@ -95,11 +95,12 @@ class Target:
             try:
                 with self.access.connect() as wire:
                     way(wire, rdb, summary, identity, begun)
-                return
             except Untouched as failure:
                 first = first or failure
                 if not failure.elsewise:
                     break
+            else:
+                return
         assert first is not None  # noqa: S101 - there is always one way
         raise first
 

@@ -77,16 +77,8 @@ class Access:
         return wire
 
     def _socket(self) -> socket.socket:
-        place = self.place
         try:
-            if place.path:
-                plain = socket.socket(socket.AF_UNIX)
-                plain.settimeout(self.connect_timeout)
-                plain.connect(place.path)
-            else:
-                plain = socket.create_connection((place.host, place.port), self.connect_timeout)
-                plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            talking = self._secured(plain) if place.secure else plain
+            talking = self._connected()
         except ssl.SSLCertVerificationError as error:
             raise self.unreachable(
                 f"its certificate is not trusted: {error.verify_message}"
@@ -97,6 +89,19 @@ class Access:
             raise self.unreachable(_reason(error)) from error
         talking.settimeout(self.timeout)
         return talking
+
+    def _connected(self) -> socket.socket:
+        place = self.place
+        if place.path:
+            with _closed_on_failure(socket.socket(socket.AF_UNIX)) as near:
+                near.settimeout(self.connect_timeout)
+                near.connect(place.path)
+            return near
+        with _closed_on_failure(
+            socket.create_connection((place.host, place.port), self.connect_timeout)
+        ) as plain:
+            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            return self._secured(plain) if place.secure else plain
 
     def _secured(self, plain: socket.socket) -> socket.socket:
         context = ssl.create_default_context(cafile=self.ca)
@@ -306,6 +311,15 @@ def pipelined(wire: Wire, commands: Sequence[bytes]) -> Iterable[Any]:
 def text(value: Any) -> str:
     """Return an answer as text."""
     return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
+
+
+@contextmanager
+def _closed_on_failure(one: socket.socket) -> Iterator[socket.socket]:
+    try:
+        yield one
+    except BaseException:
+        one.close()
+        raise
 
 
 def _reason(error: Exception) -> str:

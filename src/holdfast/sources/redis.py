@@ -330,7 +330,7 @@ class RedisSource:
             *lines,
             f'redis-check-rdb "$TARGET"/{RDB_FILE}',
             f'redis-server {options} --bind 127.0.0.1 --port "${{PORT:-6380}}" --daemonize yes',
-            "# It must not be started with `appendonly yes` the first time: it would come up empty.",
+            "# Do not start it with `appendonly yes` the first time: it would come up empty.",
             '# To turn that on: redis-cli -p "${PORT:-6380}" CONFIG SET appendonly yes',
         ]
 
