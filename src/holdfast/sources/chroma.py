@@ -18,7 +18,6 @@ from holdfast.ports import Role, Source
 from ._chroma_folder import ChromaFolder
 from ._chroma_open import require
 from ._chroma_options import ChromaOptions
-from ._chroma_server_find import find
 
 __all__ = ["ChromaOptions", "ChromaSource"]
 
@@ -44,4 +43,6 @@ class ChromaSource:
     @classmethod
     def discover(cls, folder: Path) -> Iterable[Discovery]:
         """Find folders, and servers in compose files and ``.env``."""
+        from ._chroma_server_find import find
+
         return (*ChromaFolder.discover(folder), *find(folder, cls.kind))

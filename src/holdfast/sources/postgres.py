@@ -25,7 +25,6 @@ from ._postgres_address import Address
 from ._postgres_backup import backup_of
 from ._postgres_count import Selection, count, together
 from ._postgres_errors import Border
-from ._postgres_find import find
 from ._postgres_freeze import Freezer
 from ._postgres_guide import guide
 from ._postgres_inspect import Inspector
@@ -114,6 +113,8 @@ class PostgresSource:
     @classmethod
     def discover(cls, folder: Path) -> Iterable[Discovery]:
         """Find servers in compose files and ``.env``."""
+        from ._postgres_find import find
+
         return find(folder, cls.kind)
 
     def probe(self) -> Probe:

@@ -25,7 +25,6 @@ from ._laid_out import LaidOut
 from ._redis_check import checked, checker, counted, counts, native_problems
 from ._redis_choice import Choice
 from ._redis_dump import Dump, dumping
-from ._redis_find import find
 from ._redis_place import Place, parse
 from ._redis_rdb import Summary
 from ._redis_scan import NOTE, databases, scan_keys
@@ -161,6 +160,8 @@ class RedisSource:
     @classmethod
     def discover(cls, folder: Path) -> Iterable[Discovery]:
         """Find servers in compose files and ``.env``."""
+        from ._redis_find import find
+
         return find(folder, cls.kind)
 
     def probe(self) -> Probe:
