@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Generic, TypeVar
 
 from holdfast.model.artifact import TreeItems
 from holdfast.model.facts import Facts
@@ -13,23 +14,30 @@ from ._survey import Survey
 
 PATIENCE = 10.0  # seconds to wait for a reading to begin, before the live tree is counted instead
 RETRY = 1.0  # the same, where a reading was broken off
+Notes = TypeVar("Notes", bound=Survey)
 
 
-class Reading:
+class Reading(Generic[Notes]):
     """The latest complete reading of a tree that may be opened several times.
 
     Counting happens while the tree is read, so that the counts are those of the copy. Should it not
     be read at all, `facts` counts by itself rather than wait for ever.
     """
 
-    def __init__(self, items: Callable[[Survey], TreeItems], count: Callable[[], Facts]) -> None:
-        """``items`` reads the tree; ``count`` only counts it."""
+    def __init__(
+        self,
+        items: Callable[[Notes], TreeItems],
+        count: Callable[[], Facts],
+        survey: Callable[[], Notes],
+    ) -> None:
+        """``items`` reads the tree; ``count`` only counts it; ``survey`` makes its notes."""
         self._items = items
+        self._survey = survey
         self._count = count
         self._owner = threading.get_ident()
         self._news = threading.Condition()
         self._under_way = 0
-        self._done: Survey | None = None
+        self._done: Notes | None = None
         self._over = False
         self._patience = PATIENCE
 
@@ -41,7 +49,7 @@ class Reading:
     @contextmanager
     def opened(self) -> Iterator[TreeItems]:
         """Read the tree once, from the start."""
-        survey = Survey()
+        survey = self._survey()
         with self._news:
             self._under_way += 1
         try:
@@ -52,7 +60,7 @@ class Reading:
                 self._patience = RETRY
                 self._news.notify_all()
 
-    def _watched(self, survey: Survey) -> TreeItems:
+    def _watched(self, survey: Notes) -> TreeItems:
         yield from self._items(survey)
         with self._news:
             self._done = survey

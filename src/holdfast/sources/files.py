@@ -229,7 +229,9 @@ class FilesSource:
         self._demand_all()
         instant = datetime.now(UTC)
         reading = Reading(
-            lambda survey: self._items(self._places, survey, instant=instant), self._counted
+            lambda survey: self._items(self._places, survey, instant=instant),
+            self._counted,
+            Survey,
         )
         single = ROOT in self._places and not self.path.is_dir()
         frozen = Frozen(
@@ -296,7 +298,7 @@ class FilesSource:
         yield self.at(workspace / "twin")
 
 
-def _judged(frozen: Frozen, reading: Reading) -> Facts:
+def _judged(frozen: Frozen, reading: Reading[Survey]) -> Facts:
     """Return what was read, and say whether it is the state of one instant."""
     facts = reading.facts()
     frozen.exact = not reading.changed

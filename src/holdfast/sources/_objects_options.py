@@ -1,0 +1,132 @@
+"""Options of a component of kind ``objects``."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import model_validator
+
+from holdfast.model.options import Field, LocalPath, Options
+
+from ._exclude import excluder
+from ._objects_http import AMAZON, Address
+
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
+
+
+class ObjectsOptions(Options):
+    """Options of a component of kind ``objects``."""
+
+    url: str | None = Field(
+        default=None,
+        description="The bucket, as `s3://bucket`, or a part of it, as `s3://bucket/prefix`.",
+    )
+    endpoint: str | None = Field(
+        default=None,
+        description="The server, as `http://localhost:9000`. Without it, Amazon's own.",
+    )
+    region: str = Field(default="us-east-1", description="The region that the bucket is in.")
+    access_key: str = Field(
+        default="",
+        description="The access key. Without it, credentials are looked for where Amazon's tools"
+        " look: the environment, `~/.aws`, and the machine's role.",
+    )
+    secret_key: str = Field(default="", description="The secret key that belongs to it.")
+    session_token: str = Field(
+        default="", description="The session token, where credentials are temporary."
+    )
+    addressing: Literal["auto", "path", "virtual"] = Field(
+        default="auto",
+        description="Whether the bucket is a part of the path or of the host's name (`virtual`)."
+        " `auto` is `virtual` at Amazon, and `path` elsewhere.",
+    )
+    ca: LocalPath | None = Field(
+        default=None,
+        description="A file with the certificates to trust instead of the system's, in PEM.",
+    )
+    folder: LocalPath | None = Field(
+        default=None,
+        description="Where the same objects lie as files when there is no bucket: used without"
+        " `url`, and where the server cannot be reached.",
+    )
+    exclude: tuple[str, ...] = Field(
+        default=(),
+        description="Patterns as in .gitignore of keys that are left out. A restore leaves what"
+        " they match as it is.",
+    )
+    versions: bool = Field(
+        default=False,
+        description="Whether old versions and marks of deletion are backed up too, where the bucket"
+        " keeps them.",
+    )
+    tags: Literal["auto", "always", "never"] = Field(
+        default="auto",
+        description="Whether tags are backed up. They cost a request for each object that has some"
+        " (`auto`), or, at servers that do not say which have, for each (`always`).",
+    )
+    checksums: bool = Field(
+        default=True,
+        description="Whether the bytes of an object are compared with its ETag where that is their"
+        " MD5. Turn it off for a server that invents such ETags.",
+    )
+    remove_extra: bool = Field(
+        default=True,
+        description="Whether a restore removes objects that are not in the backup.",
+    )
+    concurrency: int = Field(
+        default=16, ge=1, le=64, description="How many requests are under way at once."
+    )
+    attempts: int = Field(
+        default=6,
+        ge=1,
+        le=100,
+        description="How often a request is sent before it is given up, with growing pauses.",
+    )
+    connect_timeout: float = Field(
+        default=10.0, gt=0, le=600, description="Seconds to wait for a connection."
+    )
+    timeout: float = Field(
+        default=60.0, gt=0, le=3600, description="Seconds that the server may be silent."
+    )
+
+    @model_validator(mode="after")
+    def _validated(self) -> Self:
+        if self.url is None and self.folder is None:
+            raise ValueError("give `url`, or `folder`, or both")
+        if self.url is not None:
+            bucket_and_prefix(self.url)
+        if bool(self.access_key) != bool(self.secret_key):
+            raise ValueError("`access_key` and `secret_key` belong together")
+        if self.endpoint is not None:
+            parts = urlsplit(self.endpoint)
+            if parts.scheme not in {"http", "https"} or not parts.hostname:
+                raise ValueError("`endpoint` begins with http:// or https://")
+            if parts.username is not None or parts.password is not None:
+                raise ValueError("`endpoint` holds no credentials: use `access_key`")
+        excluder(self.exclude)
+        return self
+
+    @property
+    def address(self) -> Address:
+        """Where the bucket is."""
+        bucket, _prefix = bucket_and_prefix(self.url or "")
+        endpoint = (self.endpoint or "").rstrip("/")
+        at_amazon = not endpoint or AMAZON in endpoint
+        virtual = at_amazon and "." not in bucket  # a certificate covers one part of a name
+        if self.addressing != "auto":
+            virtual = self.addressing == "virtual"
+        return Address(bucket, endpoint, virtual)
+
+
+def bucket_and_prefix(url: str) -> tuple[str, str]:
+    """Return the bucket that a URL names, and what keys begin with: nothing, or it ends in ``/``.
+
+    Raises ``ValueError`` for another URL.
+    """
+    scheme, separator, rest = url.partition("://")
+    bucket, _slash, prefix = rest.partition("/")
+    if scheme != "s3" or not separator or not _BUCKET.fullmatch(bucket):
+        raise ValueError("a bucket is named as s3://bucket or s3://bucket/prefix")
+    return bucket, f"{prefix.rstrip('/')}/" if prefix.strip("/") else ""
