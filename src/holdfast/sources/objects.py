@@ -97,9 +97,10 @@ class ObjectsSource:
 
     @classmethod
     def discover(cls, folder: Path) -> Iterable[Discovery]:
-        """Find nothing: a folder does not tell of buckets."""
-        del folder
-        return ()
+        """Find buckets in compose files and ``.env``."""
+        from ._objects_find import find
+
+        return find(folder, cls.kind)
 
     # --- looking ---
 
