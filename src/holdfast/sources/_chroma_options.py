@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, model_validator
+from pydantic import AfterValidator, ConfigDict, model_validator
 
 from holdfast.model.options import Field, LocalPath, Options
 
@@ -14,7 +14,7 @@ DEFAULT_TENANT = "default_tenant"
 OF_A_FOLDER = frozenset({"lock_timeout", "pause_limit", "attempts", "open_timeout"})
 OF_A_SERVER = frozenset(
     {
-        *("token", "token_header", "secret_headers", "ca_file"),
+        *("token", "header", "secret_headers", "ca_file"),
         *("tenants", "databases", "collections", "read_twice"),
         *("page_size", "batch_size", "connect_timeout", "answer_timeout", "tries"),
     }
@@ -38,6 +38,10 @@ Names = Annotated[tuple[str, ...], Field(min_length=1)]
 
 class ChromaOptions(Options):
     """Options of a component of kind ``chroma``: of a folder (`path`), or of a server (`url`)."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"oneOf": [{"required": ["path"]}, {"required": ["url"]}]}
+    )
 
     path: LocalPath | None = Field(
         default=None,
@@ -85,7 +89,7 @@ class ChromaOptions(Options):
         description="With `url`: what authorises us there.",
         examples=["${env:CHROMA_TOKEN}"],
     )
-    token_header: Literal["Authorization", "X-Chroma-Token"] = Field(
+    header: Literal["Authorization", "X-Chroma-Token"] = Field(
         default="Authorization",
         description="With `url`: how the token is sent: `Authorization: Bearer …`, or"
         " `X-Chroma-Token: …`.",
@@ -158,8 +162,8 @@ class ChromaOptions(Options):
         """What is sent with each request to authorise us."""
         if not self.token:
             return dict(self.secret_headers)
-        value = self.token if self.token_header.startswith("X-") else f"Bearer {self.token}"
-        return {**self.secret_headers, self.token_header: value}
+        value = self.token if self.header.startswith("X-") else f"Bearer {self.token}"
+        return {**self.secret_headers, self.header: value}
 
     def at_path(self, path: Path) -> Self:
         """Return the same options for another folder."""

@@ -15,7 +15,7 @@ from ._chroma_server_api import Api, Collection, Place
 DEFAULT = Place("default_tenant", "default_database")
 STAGED, REPLACED = "staged", "replaced"
 LONGEST_NAME = 512
-_OURS = re.compile(rf"__holdfast_({STAGED}|{REPLACED})_[A-Za-z0-9-]+$")
+_OURS = re.compile(rf"__holdfast_({STAGED}|{REPLACED})_[A-Za-z0-9-]+_[A-Za-z0-9-]+$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +101,11 @@ class Mark:
 
     def ending(self, state: str) -> str:
         """Return how these names end."""
-        return f"__holdfast_{state}_{_word(self.component)}-{_word(self.tag)}"
+        return f"__holdfast_{state}_{_word(self.component)}_{_word(self.tag)}"
 
     def earlier(self, name: str) -> bool:
         """Tell whether a name is that of something an earlier restore of the component replaced."""
-        beginning = f"__holdfast_{REPLACED}_{_word(self.component)}-"
+        beginning = f"__holdfast_{REPLACED}_{_word(self.component)}_"
         return (
             bool(_OURS.search(name))
             and beginning in name
@@ -114,11 +114,11 @@ class Mark:
 
 
 def _word(text: str) -> str:
-    """Return a text as Chroma allows it in names; two that differ stay different."""
-    word = re.sub(r"[^A-Za-z0-9]", "", text)
-    if word == text:
-        return word
-    return f"{word[:40]}x{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    """Return a text as names may have it, without ``_``; two that differ stay different."""
+    if re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9-]{0,62}[A-Za-z0-9])?", text):
+        return text
+    plain = re.sub(r"[^A-Za-z0-9]", "", text)[:40]
+    return f"{plain}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def counted(collections: Mapping[str, tuple[Collection, int]]) -> Facts:
