@@ -22,7 +22,6 @@ from .cache import open_cache
 from .corpus import Text, passages
 from .embedding import embed
 from .rows import Document, Passage, open_rows
-from .secrets import QDRANT_KEY
 from .uploads import open_uploads
 from .vectors import open_vectors
 
@@ -62,7 +61,7 @@ class Library:
         self.places = places
         self.uploads = open_uploads(places.uploads)
         self.rows = open_rows(places.rows)
-        self.vectors = open_vectors(places.vectors, QDRANT_KEY)
+        self.vectors = open_vectors(places.vectors)
         self.cache = open_cache(places.cache)
 
     def __enter__(self) -> Self:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, Protocol
-
-from .secrets import REDIS_PASSWORD
 
 FOR_SECONDS = 86_400  # that an answer is remembered
 
@@ -50,7 +49,9 @@ class RedisCache:
         """Connect."""
         import redis
 
-        self._redis: Any = redis.Redis.from_url(url, password=REDIS_PASSWORD, decode_responses=True)
+        self._redis: Any = redis.Redis.from_url(
+            url, password=os.environ["REDIS_PASSWORD"], decode_responses=True
+        )
 
     def count(self, number: int) -> None:
         """Count a document, and keep its number in the stream of what is to be done next."""

@@ -41,12 +41,10 @@ class Outcome:
 class Holdfast:
     """The `holdfast` command, typed in the folder of one stack's ``holdfast.yaml``."""
 
-    def __init__(self, folder: Path, screen: Screen, environment: Mapping[str, str]) -> None:
-        """``environment`` holds what the configuration names: the passwords."""
+    def __init__(self, folder: Path, screen: Screen) -> None:
         self._folder = folder
         self._screen = screen
-        kept = {k: v for k, v in os.environ.items() if k != "HOLDFAST_CONFIG"}
-        self._environment = {**kept, **environment}
+        self._environment = {k: v for k, v in os.environ.items() if k != "HOLDFAST_CONFIG"}
 
     def run(self, *words: str, kill_at: Callable[[Event], bool] = lambda _event: False) -> Outcome:
         """Run a command, and show it. It is killed with SIGKILL at the first event that says so."""

@@ -9,7 +9,6 @@ from pathlib import Path
 from .app import Places
 from .cache import RedisCache
 from .rows import open_rows
-from .secrets import QDRANT_KEY
 from .uploads import open_uploads
 from .vectors import lose_vectors
 
@@ -22,7 +21,7 @@ def delete_rows(places: Places) -> int:
 
 def remove_vectors(places: Places) -> None:
     """Remove the vectors, and empty the cache: one can surely make them again."""
-    lose_vectors(places.vectors, QDRANT_KEY)
+    lose_vectors(places.vectors)
     if places.cache:
         RedisCache(places.cache).lose()
 
@@ -46,7 +45,7 @@ def sabotage(places: Places, store: str) -> None:
         with closing(open_rows(places.rows)) as rows:
             rows.spoil()
     elif store == "vectors":
-        lose_vectors(places.vectors, QDRANT_KEY)
+        lose_vectors(places.vectors)
     elif store == "uploads":
         uploads = open_uploads(places.uploads)
         name, content = min(uploads.all().items())

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from .app import Places
 
 HERE = Path(__file__).parent
-SIDE = "side"  # the folder for a restore beside the live data
+SIDE = "side"  # the folder, the database and the bucket for a restore beside the live data
+DATABASE = BUCKET = "library"
+REDIS_PASSWORD = "of-the-demonstration"  # noqa: S105 - invented, for a server that ends with us
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +26,6 @@ class Stage:
     targets: Sequence[str]  # how a person says so
     stores: str
     vectors_gone: str
-    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 @contextmanager
@@ -42,6 +44,77 @@ def small(home: Path) -> Iterator[Stage]:
     )
 
 
+@contextmanager
+def full(home: Path) -> Iterator[Stage]:
+    """Start the servers, and give the application that keeps everything on them."""
+    from servers import postgres, qdrant, redis, s3
+
+    with ExitStack() as running:
+        rows = running.enter_context(postgres.running())
+        vectors, vectors_beside = (running.enter_context(qdrant.running()) for _ in range(2))
+        cache, cache_beside = (
+            running.enter_context(redis.running(password=REDIS_PASSWORD)) for _ in range(2)
+        )
+        uploads = running.enter_context(s3.running())
+        rows.run(f"CREATE DATABASE {DATABASE}")
+        running.enter_context(
+            _environment(
+                PGPASSWORD=postgres.PASSWORD,
+                DATABASE_URL=rows.url(DATABASE),
+                QDRANT_URL=vectors.url,
+                QDRANT_API_KEY=qdrant.KEY,
+                REDIS_URL=cache.url,
+                REDIS_PASSWORD=REDIS_PASSWORD,
+                S3_ENDPOINT=uploads.endpoint,
+                S3_KEY=s3.KEY,
+                S3_SECRET=s3.SECRET,
+                PATH=f"{rows.tools}:{os.environ['PATH']}",
+            )
+        )
+        settings = str(home / "infra")
+        yield Stage(
+            configuration=HERE / "holdfast-full.yaml",
+            places=Places(
+                rows.url(DATABASE),
+                vectors.url,
+                f"{uploads.endpoint}/{BUCKET}",
+                settings,
+                cache.url,
+            ),
+            side=Places(
+                rows.url(SIDE),
+                vectors_beside.url,
+                f"{uploads.endpoint}/{SIDE}",
+                str(home / SIDE / "settings"),
+                cache_beside.url,
+            ),
+            targets=(
+                *("--target", f"rows={rows.url(SIDE)}"),
+                *("--target", f"vectors={vectors_beside.url}"),
+                *("--target", f"uploads=s3://{SIDE}"),
+                *("--target", f"cache={cache_beside.url}"),
+                *("--target", SIDE),
+            ),
+            stores="rows in PostgreSQL, vectors in Qdrant, counters in Redis, objects in S3",
+            vectors_gone="Qdrant's collection and the cache are dropped",
+        )
+
+
+@contextmanager
+def _environment(**variables: str) -> Iterator[None]:
+    """Set variables for the application and for Holdfast, as their units would."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
 def stage(name: str, home: Path) -> AbstractContextManager[Stage]:
     """Return the stage of a name: ``small`` or ``full``."""
-    return small(home)
+    return full(home) if name == "full" else small(home)

@@ -48,7 +48,7 @@ class Story:
         self._places = stage.places
         shutil.copy(stage.configuration, home / "holdfast.yaml")
         self._application = Application(self._places, home.parent / "writer.log")
-        self._holdfast = Holdfast(home, screen, stage.environment)
+        self._holdfast = Holdfast(home, screen)
 
     def tell(self) -> None:
         """Tell it from the beginning to the end."""

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
-
-from .secrets import S3_KEY, S3_SECRET
 
 KIND = "text/plain; charset=utf-8"
 
@@ -51,8 +50,8 @@ class BucketUploads:
         self._s3: Any = boto3.client(
             "s3",
             endpoint_url=endpoint,
-            aws_access_key_id=S3_KEY,
-            aws_secret_access_key=S3_SECRET,
+            aws_access_key_id=os.environ["S3_KEY"],
+            aws_secret_access_key=os.environ["S3_SECRET"],
             region_name="us-east-1",
             config=Config(s3={"addressing_style": "path"}),
         )

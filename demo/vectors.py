@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import uuid
 from collections.abc import Mapping, Sequence
@@ -78,11 +79,13 @@ class ChromaVectors:
 class QdrantVectors:
     """Vectors on a Qdrant server, asked over HTTP."""
 
-    def __init__(self, url: str, key: str) -> None:
+    def __init__(self, url: str) -> None:
         """Connect, and make the collection where it is missing."""
         import httpx
 
-        self._http = httpx.Client(base_url=url, headers={"api-key": key}, timeout=60)
+        self._http = httpx.Client(
+            base_url=url, headers={"api-key": os.environ["QDRANT_API_KEY"]}, timeout=60
+        )
         if self._http.get(f"/collections/{COLLECTION}").status_code == httpx.codes.NOT_FOUND:
             parameters = {"vectors": {"size": DIMENSIONS, "distance": "Euclid"}}
             self._ask("PUT", "", parameters)
@@ -137,16 +140,16 @@ def _number(vector_id: str) -> str:
     return str(uuid.uuid5(_NAMES, vector_id))
 
 
-def open_vectors(where: str, key: str = "") -> Vectors:
+def open_vectors(where: str) -> Vectors:
     """Open the vectors in a folder, or on the server of a URL."""
-    return QdrantVectors(where, key) if where.startswith("http") else ChromaVectors(Path(where))
+    return QdrantVectors(where) if where.startswith("http") else ChromaVectors(Path(where))
 
 
-def lose_vectors(where: str, key: str = "") -> None:
+def lose_vectors(where: str) -> None:
     """Remove all of them, as one does with what looks like a cache."""
     if not where.startswith("http"):
         shutil.rmtree(where)
         return
-    vectors = QdrantVectors(where, key)
+    vectors = QdrantVectors(where)
     vectors.drop()
     vectors.close()
