@@ -17,6 +17,7 @@ from ..ports import Vault
 SOURCES = {
     "chroma": "holdfast.sources.chroma:ChromaSource",
     "files": "holdfast.sources.files:FilesSource",
+    "qdrant": "holdfast.sources.qdrant:QdrantSource",
     "objects": "holdfast.sources.objects:ObjectsSource",
     "postgres": "holdfast.sources.postgres:PostgresSource",
     "redis": "holdfast.sources.redis:RedisSource",

@@ -72,13 +72,17 @@ class Answer:
 
     status: int
     body: bytes
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str]
+    server: Server = field(repr=False)
 
     def json(self) -> Any:
-        """Return the body as JSON; raises ``ValueError`` for one that is none."""
+        """Return the body as JSON; raises `ServerFailed` for one that is none."""
         import json
 
-        return json.loads(self.body)
+        try:
+            return json.loads(self.body)
+        except ValueError as error:
+            raise self.server.failed("its answer is no JSON") from error
 
 
 class Server:
@@ -188,7 +192,7 @@ class Server:
             )
 
         response = self._accepted(send, accept, self.patience.attempts if repeat else 1)
-        return Answer(response.status_code, response.content, response.headers)
+        return Answer(response.status_code, response.content, response.headers, self)
 
     @contextmanager
     def ask(
