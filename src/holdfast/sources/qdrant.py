@@ -71,9 +71,10 @@ class QdrantSource:
 
     @classmethod
     def discover(cls, folder: Path) -> Iterable[Discovery]:
-        """Find nothing: a server leaves no trace in a folder."""
-        del folder
-        return ()
+        """Find servers in compose files and ``.env``."""
+        from ._qdrant_find import find
+
+        return find(folder, cls.kind)
 
     # --- the server ---
 
