@@ -15,7 +15,7 @@ from holdfast.config.init import init, local_timezone, write_value
 from holdfast.config.load import load
 from holdfast.errors import StateUnwritable, UsageInvalid
 from holdfast.model.facts import Discovery
-from holdfast.runtime.registry import discoveries, kinds
+from holdfast.runtime.registry import SOURCES, discoveries, kinds
 from tests.config_world import KINDS
 
 FOUND = [
@@ -110,8 +110,9 @@ def test_without_stores_an_example_stands_ready(tmp_path: Path) -> None:
     last = lines.index("", first)
     lines[first:last] = [line[2:] for line in lines[first:last]]
     (tmp_path / "holdfast.yaml").write_text("\n".join(lines))
-    stack = load(tmp_path / "holdfast.yaml", kinds(), {})
-    assert {c.source for c in stack.components.values()} == {"sqlite", "chroma", "files"}
+    secrets = {"POSTGRES_PASSWORD": "p", "S3_ACCESS_KEY": "k", "S3_SECRET_KEY": "s"}
+    stack = load(tmp_path / "holdfast.yaml", kinds(), secrets)
+    assert {c.source for c in stack.components.values()} == set(SOURCES)
 
 
 def test_only_its_owner_may_read_the_file(tmp_path: Path) -> None:

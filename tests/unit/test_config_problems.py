@@ -66,12 +66,6 @@ CHECK = SMALL + "checks:\n  - "
             "leave it out for now, or upgrade Holdfast",
         ),
         (
-            COMPONENT + "    source: postgres\n    url: x\n",
-            "holdfast.yaml:5 components.projects.source",
-            "`postgres` is not in this version",
-            "leave it out for now, or upgrade Holdfast",
-        ),
-        (
             SMALL.replace("kind: plain", "kind: repository"),
             "holdfast.yaml:4 vaults.local.kind",
             "`repository` is not in this version",

@@ -19,7 +19,7 @@ from .crosscheck import contradictions
 from .document import Document, invalid, plain
 from .env_files import UnreadableFile, Variables, read_variables
 from .interpolate import Interpolation
-from .kinds import PLANNED_KEYS, PLANNED_SOURCES, PLANNED_VAULTS, Kinds, OptionsOf
+from .kinds import PLANNED_KEYS, PLANNED_VAULTS, Kinds, OptionsOf
 from .nodes import KeyPath
 from .problems import from_validation, nearest
 from .schema import ComponentPart, EnvFiles, FilePart, VaultPart
@@ -185,13 +185,12 @@ class _Examination:
     def _model(self, keys: tuple[str, str], key: str, kind: str) -> type[Options] | None:
         of_sources = keys[0] == "components"
         known: OptionsOf = self._kinds.sources if of_sources else self._kinds.vaults
-        planned = PLANNED_SOURCES if of_sources else PLANNED_VAULTS
         if kind in known:
             try:
                 return known[kind]()
             except HoldfastError as error:  # its driver is not installed
                 self._note(keys, error)
-        elif kind in planned:
+        elif kind in PLANNED_VAULTS and not of_sources:
             self._refuse_for_now((*keys, key), kind)
         else:
             problem = _("`{kind}` is no kind that is known here").format(kind=kind)

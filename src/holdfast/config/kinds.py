@@ -22,7 +22,6 @@ class Kinds:
     vaults: OptionsOf
 
 
-PLANNED_SOURCES = frozenset({"postgres", "redis", "qdrant", "objects"})
 PLANNED_VAULTS = frozenset({"repository"})
 PLANNED_KEYS = frozenset({"notify"})
 """Part of the design and refused by name, so that nobody looks for a typing mistake."""

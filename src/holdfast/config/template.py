@@ -17,6 +17,22 @@ EXAMPLE_COMPONENTS = """\
 #   memory:
 #     source: chroma               # a Chroma vector store, by its folder
 #     path: data/chroma
+#   knowledge:
+#     source: postgres             # a database of a PostgreSQL server
+#     url: postgresql://me@localhost:5432/knowledge
+#     password: "${env:POSTGRES_PASSWORD}"
+#   cache:
+#     source: redis                # a Redis or Valkey server, all its databases
+#     url: redis://localhost:6379
+#   vectors:
+#     source: qdrant               # a Qdrant server
+#     url: http://localhost:6333
+#   attachments:
+#     source: objects              # a bucket of an S3 server
+#     url: s3://attachments
+#     endpoint: http://localhost:9000
+#     access_key: "${env:S3_ACCESS_KEY}"
+#     secret_key: "${env:S3_SECRET_KEY}"
 #   uploads:
 #     source: files                # any folder
 #     path: data/uploads
