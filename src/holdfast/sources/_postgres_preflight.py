@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from holdfast.errors import TargetUnfit
 from holdfast.ports import Source
 
+from . import _postgres_roles as roles
 from ._postgres_address import Address
 from ._postgres_backup import Backup, Dumped
 from ._postgres_count import Selection
@@ -22,10 +23,9 @@ if TYPE_CHECKING:
 _AVAILABLE = "SELECT name FROM pg_available_extensions"
 
 
-class Live(Protocol):
+class Live(Source, Protocol):
     """What a staging needs to know of the live databases."""
 
-    name: str
     options: PostgresOptions
 
     @property
@@ -77,6 +77,25 @@ def demand_fit(connection: Connection, dumps: Iterable[Dumped], border: Border) 
         if lacking := sorted(set(dumped.needs.extensions) - available):
             raise unfit(border, f"the server lacks the extension {', '.join(lacking)}")
     return server
+
+
+def make_roles(
+    connection: Connection, backup: Backup, tag: str, options: PostgresOptions, border: Border
+) -> None:
+    """Make the roles that are needed and missing. What is stored of roles is read to its end.
+
+    Raises:
+        TargetUnfit: the backup does not have them either.
+
+    """
+    needed = {role for dumped in backup.dumps for role in dumped.needs.roles}
+    lacking = roles.missing(connection, needed) if options.owners else []
+    if backup.roles is not None:
+        with backup.roles.open() as script:
+            lacking = roles.make(connection, lacking, script, tag)
+    if lacking:
+        names = ", ".join(lacking)
+        raise unfit(border, f"the roles {names} are missing; see the option `owners`")
 
 
 def unfit(border: Border, reason: str) -> TargetUnfit:

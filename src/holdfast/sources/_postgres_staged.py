@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ from . import _postgres_roles as roles
 from ._postgres_backup import Backup, Dumped, backup_of
 from ._postgres_count import Selection
 from ._postgres_load import Head, How, Loader, database_token
-from ._postgres_preflight import Live, chosen, demand_fit, unfit
+from ._postgres_preflight import Live, chosen, demand_fit, make_roles, unfit
 from ._postgres_script import Statement, plain
 from ._postgres_session import composed, session, value, values
 from ._postgres_switch import Switch
@@ -87,19 +87,8 @@ class PostgresStaged:
                 reason = "the account may not create databases; see the option `in_place`"
                 raise unfit(self._border, reason)
             server = demand_fit(connection, dumps, self._border)
-            self._make_roles(connection, backup, dumps)
+            make_roles(connection, backup, self._tag, self._live.options, self._border)
         return server
-
-    def _make_roles(self, connection: Connection, backup: Backup, dumps: Iterable[Dumped]) -> None:
-        """Make the roles that are needed and missing. The script is read to its end in any case."""
-        needed = {role for dumped in dumps for role in dumped.needs.roles}
-        lacking = roles.missing(connection, needed) if self._live.options.owners else []
-        if backup.roles is not None:
-            with backup.roles.open() as script:
-                lacking = roles.make(connection, lacking, script, self._tag)
-        if lacking:
-            names = ", ".join(lacking)
-            raise unfit(self._border, f"the roles {names} are missing; see the option `owners`")
 
     def _fill(self, database: str, dumped: Dumped, server: int) -> None:
         staged = self._switch.places[database].staged

@@ -127,7 +127,7 @@ class Switch:
         with session(self._address(), self._border) as connection:
             connection.execute("SET synchronous_commit = on")
             (found,) = rows(connection, _STATES, [staged])
-            _comment(connection, staged, mark(self.tag, found[3]))
+            comment_on(connection, staged, mark(self.tag, found[3]))
 
     # --- the switch ---
 
@@ -228,13 +228,13 @@ class Switch:
                         drop_database(connection, place.replaced, self._timeout)
                 if self._is_ours(states, place):
                     before = unmarked(states[place.live].comment, self.tag)
-                    _comment(connection, place.live, before or "")
+                    comment_on(connection, place.live, before or "")
         return kept
 
     def _keep(self, connection: Connection, place: Place, comment: str) -> None:
         begin = f"holdfast kept what it replaced of {place.live}\n"
         if not comment.startswith(begin):
-            _comment(connection, place.replaced, begin + comment)
+            comment_on(connection, place.replaced, begin + comment)
         _allow(connection, place.replaced, "true")  # whoever looks for something finds it there
         for (earlier,) in rows(connection, _EARLIER, place.replaced, begin):
             drop_database(connection, earlier, self._timeout)
@@ -289,7 +289,8 @@ def _allow(connection: Connection, name: str, whether: str) -> None:
     connection.execute(composed("ALTER DATABASE {} ALLOW_CONNECTIONS " + whether, name))
 
 
-def _comment(connection: Connection, name: str, text: str) -> None:
+def comment_on(connection: Connection, name: str, text: str) -> None:
+    """Give a database a comment, or none."""
     from psycopg.sql import SQL, Identifier, Literal
 
     comment = Literal(text) if text else SQL("NULL")
