@@ -402,6 +402,15 @@ def test_a_name_that_means_something_else_already_is_not_taken(tmp_path: Path) -
     assert reference(found, "P") == ("${env:DB_P}", "", remark)
 
 
+def test_two_services_with_their_own_passwords_are_told_apart(tmp_path: Path) -> None:
+    found = project(
+        tmp_path,
+        "services:\n  one: {environment: {P: hunter2-1}}\n  two: {environment: {P: hunter2-2}}\n",
+    )
+    secrets = [secret_of_service(found, service, "P") for service in found.services]
+    assert [secret and secret.reference for secret in secrets] == ["${env:ONE_P}", "${env:TWO_P}"]
+
+
 def test_one_name_with_two_values_is_not_confused(tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
@@ -411,8 +420,21 @@ def test_one_name_with_two_values_is_not_confused(tmp_path: Path) -> None:
         (tmp_path / name / ".env").write_text(f"PASS=hunter2-{name}\n")
     for found in look(tmp_path).projects:
         said, file, remark = reference(found, "P")
-        assert (said, file) == ("${env:DB_PASS}", "")
-        assert remark.startswith("set DB_PASS to the value that ")
+        name = f"{found.folder.name}_DB_PASS".upper()
+        assert (said, file) == (f"${{env:{name}}}", "")
+        assert remark.startswith(f"set {name} to the value that ")
+
+
+def test_an_env_file_whose_name_means_two_things_is_not_confused_either(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "compose.yaml").write_text("services: {db: {env_file: db.env}}")
+        (tmp_path / name / "db.env").write_text(f"P=hunter2-{name}\n")
+    for found in look(tmp_path).projects:
+        folder = found.folder.name
+        name = f"{folder}_DB_P".upper()
+        remark = f"set {name} to the value that {folder}/db.env has"
+        assert reference(found, "P") == (f"${{env:{name}}}", "", remark)
 
 
 def test_a_secret_file_of_compose_is_referred_to_as_a_file(tmp_path: Path) -> None:

@@ -185,6 +185,19 @@ def test_what_only_sounds_like_a_store_is_none(tmp_path: Path, image: str) -> No
     assert [one for kind in FINDERS for one in find(kind, tmp_path, compose)] == []
 
 
+def test_a_kind_whose_driver_is_missing_is_left_out_and_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "compose.yaml").write_text(COMPOSE)
+    monkeypatch.setattr(registry, "SOURCES", {**registry.SOURCES, "redis": "no_driver:Source"})
+    kinds = {one.source for one in registry.discoveries(tmp_path)}
+    assert {"postgres", "qdrant", "objects"} <= kinds
+    assert "redis" not in kinds
+    [line] = registry.unread(tmp_path)
+    assert "kind of source redis needs the Python package no_driver" in line
+    assert "pip install 'holdfast[redis]'" in line
+
+
 # --- PostgreSQL ---
 
 
@@ -267,6 +280,16 @@ def test_a_password_that_equals_a_user_is_not_taken_for_it(tmp_path: Path) -> No
     assert only("postgres", tmp_path, env=env).secrets == {"password": "${env:DATABASE_PASSWORD}"}
 
 
+def test_two_services_with_urls_of_the_same_name_are_told_apart(tmp_path: Path) -> None:
+    compose = (
+        "services:\n  one: {environment: {DATABASE_URL: 'postgres://me:hunter2-1@h/one'}}\n"
+        "  two: {environment: {DATABASE_URL: 'postgres://me:hunter2-2@h/two'}}\n"
+    )
+    found = find("postgres", tmp_path, compose)
+    passwords = ["${env:ONE_DATABASE_PASSWORD}", "${env:TWO_DATABASE_PASSWORD}"]
+    assert [one.secrets["password"] for one in found] == passwords
+
+
 def test_localhost_in_a_variable_is_the_service_that_publishes_there(tmp_path: Path) -> None:
     compose = "services: {db: {image: postgres, ports: ['5433:5432']}}\n"
     env = "DATABASE_URL=postgresql://postgres:hunter2@127.0.0.1:5433/postgres\n"
@@ -307,7 +330,7 @@ def test_a_cache_is_found_by_variables_alone(
 @pytest.mark.parametrize(
     ("keys", "reference"),
     [
-        ("command: [redis-server, --requirepass, hunter2]", "${env:REDIS_PASSWORD}"),
+        ("command: [redis-server, --requirepass, hunter2]", "${env:CACHE_PASSWORD}"),
         ("command: redis-server --requirepass ${PASS}", "${env:PASS}"),
         (
             (

@@ -79,10 +79,27 @@ def _options(load: Callable[[str], Any], kind: str) -> Callable[[], type[Options
 
 
 def discoveries(folder: Path) -> list[Discovery]:
-    """Return what every kind of source finds below a folder."""
-    return [found for kind in SOURCES for found in source_class(kind).discover(folder)]
+    """Return what every kind of source finds below a folder; `unread` tells what could not be."""
+    return [found for kind in _installed() for found in source_class(kind).discover(folder)]
 
 
 def unread(folder: Path) -> list[str]:
-    """Return a line for each file below a folder that tells of servers and cannot be read."""
-    return list(import_module("holdfast.sources._compose").survey(folder).left_out)
+    """Return a line for each file that could not be read, and each kind that was not looked for."""
+    absent = [f"{error}; {error.hint}" for error in _absent().values()]
+    return [*import_module("holdfast.sources._compose").survey(folder).left_out, *absent]
+
+
+def _installed() -> list[str]:
+    absent = _absent()
+    return [kind for kind in SOURCES if kind not in absent]
+
+
+def _absent() -> dict[str, ExtraMissing]:
+    """Return the kinds whose driver is not installed."""
+    absent = {}
+    for kind in SOURCES:
+        try:
+            source_class(kind)
+        except ExtraMissing as error:
+            absent[kind] = error
+    return absent

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -76,7 +76,8 @@ class Project:
     variables: Scope  # of its `.env`
     services: tuple[Service, ...]
     secrets: Mapping[str, str]  # of compose files: name → how a configuration refers to it
-    ambiguous: frozenset[str]  # variables that mean different things in different files
+    ambiguous: frozenset[str]  # variables with different values in different files of variables
+    several: frozenset[str]  # the same, with what stands in the compose files too
 
     def scopes(self) -> Iterator[tuple[Service | None, Scope]]:
         """Give the variables of ``.env``, and of every service."""
@@ -106,11 +107,13 @@ def survey(folder: Path, environment: Mapping[str, str] | None = None) -> Survey
     outer = os.environ if environment is None else environment
     files = Files(folder)
     readings = [_Reading(files, below, outer) for below in folders_of(folder)]
-    meanings: dict[str, set[str]] = {}
-    for reading in readings:
-        for name, values in reading.meanings.items():
-            meanings.setdefault(name, set()).update(values)
-    ambiguous = frozenset(name for name, values in meanings.items() if len(values) > 1)
+    ambiguous = _ambiguous(meaning for reading in readings for meaning in reading.meanings)
+    several = _ambiguous(
+        (name, value.text)
+        for reading in readings
+        for scope in (reading.variables, *(service.environment for service in reading.services))
+        for name, value in scope.items()
+    )
     projects = [
         Project(
             folder=reading.folder,
@@ -118,6 +121,7 @@ def survey(folder: Path, environment: Mapping[str, str] | None = None) -> Survey
             services=tuple(reading.services),
             secrets=reading.secrets,
             ambiguous=ambiguous,
+            several=several,
         )
         for reading in readings
         if reading.variables or reading.services
@@ -125,12 +129,18 @@ def survey(folder: Path, environment: Mapping[str, str] | None = None) -> Survey
     return Survey(tuple(projects), tuple(files.left_out))
 
 
+def _ambiguous(meanings: Iterable[tuple[str, str]]) -> frozenset[str]:
+    """Return the names that are given with more than one value."""
+    known: dict[str, str] = {}
+    return frozenset(name for name, text in meanings if known.setdefault(name, text) != text)
+
+
 class _Reading:
     """One folder being read."""
 
     def __init__(self, files: Files, folder: Path, outer: Mapping[str, str]) -> None:
         self.folder = folder
-        self.meanings: dict[str, set[str]] = {}  # variable → its values in files of variables
+        self.meanings: list[tuple[str, str]] = []  # of variables in files of variables
         self._files = files
         self._outer = outer
         self.variables = self._env_file(".env", {})
@@ -155,8 +165,7 @@ class _Reading:
         except (Unreadable, ValueError) as error:
             self._files.leave_out(path, str(error))
             return {}
-        for variable, text in found.items():
-            self.meanings.setdefault(variable, set()).add(text)
+        self.meanings += found.items()
         where = self._files.name(path)
         return {name: Value(name, text, text, where) for name, text in found.items()}
 

@@ -91,10 +91,8 @@ def secret_of(project: Project, value: Value | None, owner: Service | None = Non
     name = variable_of(value.written)
     if name in project.variables and name not in project.ambiguous:
         return Secret(f"${{env:{name}}}", project.variables[name].file)
-    wanted = name or value.name
-    if wanted in project.variables or wanted in project.ambiguous:
-        wanted = f"{owner.name if owner else project.folder.name}_{wanted}"
     where = value.file or (owner.file if owner else "the environment")
+    wanted = _free(project, name or value.name, owner)
     return _to_be_set(wanted, f"the value that {where} has")
 
 
@@ -112,6 +110,16 @@ def secret_of_service(project: Project, service: Service, *names: str) -> Secret
         if service.text(f"{name}_FILE"):
             return _to_be_set(name, f"what is in the {name}_FILE of {service.name}")
     return None
+
+
+def _free(project: Project, name: str, owner: Service | None) -> str:
+    """Return a name like this one that stands for nothing else."""
+    if name not in project.variables and name not in project.several | project.ambiguous:
+        return name
+    if owner is None:
+        return f"{project.folder.name}_{name}"
+    folder = f"{project.folder.name}_" if "/" in owner.file else ""
+    return f"{folder}{owner.name}_{name}"
 
 
 def _to_be_set(name: str, what: str) -> Secret:
@@ -178,7 +186,8 @@ def _password(project: Project, scope: Scope, value: Value, owner: Service | Non
     for same in (*project.variables.values(), *scope.values()):
         if same.text == password and SECRET.search(same.name):
             return secret_of(project, same, owner)
-    stem = re.sub(r"_?(URL|URI|DSN)$", "", value.name, flags=re.IGNORECASE) or value.name
+    own = _free(project, value.name, owner) if value.name in project.several else value.name
+    stem = re.sub(r"_?(URL|URI|DSN)$", "", own, flags=re.IGNORECASE) or own
     return _to_be_set(f"{stem}_PASSWORD", f"the password in {value.name}")
 
 

@@ -63,12 +63,9 @@ def _required(project: Project, service: Service) -> Secret | None:
             given = words[index + 1]
             # A shell in the container looks the variable up there.
             inner = service.environment.get(variable_of(given.text))
-            return secret_of(project, inner or _named(given), service)
+            named = Value(f"{service.name}_PASSWORD", given.written, given.text)
+            return secret_of(project, inner or named, service)
     return None
-
-
-def _named(word: Value) -> Value:
-    return Value("REDIS_PASSWORD", word.written, word.text)
 
 
 def _add_of_url(proposals: Proposals, project: Project, found: Found) -> None:
