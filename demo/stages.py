@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,8 @@ HERE = Path(__file__).parent
 SIDE = "side"  # the folder, the database and the bucket for a restore beside the live data
 DATABASE = BUCKET = "library"
 REDIS_PASSWORD = "of-the-demonstration"  # noqa: S105 - invented, for a server that ends with us
+
+ROWS = {name: ("rows", f"rows/{name}") for name in ("documents", "chunks", "questions")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,7 @@ class Stage:
     targets: Sequence[str]  # how a person says so
     stores: str
     vectors_gone: str
+    counts: Mapping[str, tuple[str, str]]  # the application's names: component, name of its count
 
 
 @contextmanager
@@ -41,6 +44,7 @@ def small(home: Path) -> Iterator[Stage]:
         targets=("--target", SIDE),
         stores="rows in SQLite, vectors in Chroma, files, settings",
         vectors_gone="Chroma's folder is removed; the application starts an empty one",
+        counts=ROWS | {"vectors": ("vectors", "vectors/passages"), "uploads": ("uploads", "files")},
     )
 
 
@@ -97,6 +101,12 @@ def full(home: Path) -> Iterator[Stage]:
             ),
             stores="rows in PostgreSQL, vectors in Qdrant, counters in Redis, objects in S3",
             vectors_gone="Qdrant's collection and the cache are dropped",
+            counts=ROWS
+            | {
+                "vectors": ("vectors", "points/passages"),
+                "uploads": ("uploads", "objects"),
+                "keys": ("cache", "keys/db0"),
+            },
         )
 
 

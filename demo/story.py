@@ -167,7 +167,7 @@ class Story:
         answer = reference["answers"][0][0]
         self._screen.say(f"“{QUESTIONS[0]}” {answer['title']}: {' '.join(answer['text'].split())}")
         outcome = self._succeeds("backup")
-        ours, theirs = reference["counts"], _counts(outcome)
+        ours, theirs = reference["counts"], _counts(outcome, self._stage.counts)
         self._screen.claim(
             "the manifest agrees: " + _listed(ours),
             holds=ours == theirs,
@@ -272,16 +272,9 @@ def _instant(backup: Outcome, component: str) -> float:
     return datetime.fromisoformat(found).timestamp() if found else 0.0
 
 
-def _counts(backup: Outcome) -> dict[str, int]:
+def _counts(backup: Outcome, names: Mapping[str, tuple[str, str]]) -> dict[str, int]:
     """Return a manifest's counts under the application's names for them."""
     parts = backup.document.get("components", {})
-    names = {
-        "documents": ("rows", "rows/documents"),
-        "chunks": ("rows", "rows/chunks"),
-        "questions": ("rows", "rows/questions"),
-        "vectors": ("vectors", "vectors/passages"),
-        "uploads": ("uploads", "files"),
-    }
     return {
         name: parts.get(component, {}).get("counts", {}).get(count, -1)
         for name, (component, count) in names.items()

@@ -39,7 +39,10 @@ class FolderUploads:
 
 
 class BucketUploads:
-    """Objects in a bucket, each with its type and the name of whoever sent it."""
+    """Objects in a bucket, each with its type and the name of whoever sent it.
+
+    What a restore keeps of the objects it replaced lies under ``.holdfast/`` and is none of them.
+    """
 
     def __init__(self, endpoint: str, bucket: str) -> None:
         """Connect, and make the bucket where it is missing."""
@@ -73,6 +76,8 @@ class BucketUploads:
         found = {}
         for page in self._s3.get_paginator("list_objects_v2").paginate(Bucket=self._bucket):
             for one in page.get("Contents", []):
+                if one["Key"].startswith(".holdfast/"):
+                    continue
                 got = self._s3.get_object(Bucket=self._bucket, Key=one["Key"])
                 kept = got["ContentType"] == KIND and got["Metadata"] == {"sent-by": "writer"}
                 found[one["Key"]] = got["Body"].read() if kept else b""

@@ -14,13 +14,16 @@ from functools import partial
 from pathlib import Path
 
 from ..errors import (
+    AccessRefused,
     Cancelled,
     HoldfastError,
     NotVerified,
     RestoreRolledBack,
     RollbackIncomplete,
+    ServerUnreachable,
     ServicesDown,
     SettleIncomplete,
+    SourceMissing,
     TargetInUse,
     UnknownName,
 )
@@ -47,7 +50,7 @@ class Change:
     @property
     def replaces(self) -> bool:
         """Whether there is anything now that would go."""
-        return bool(self.now.counts)
+        return any(self.now.counts.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +108,10 @@ def _weigh(manifest: Manifest, source: Source) -> Change:
     record = _record(manifest, source)
     try:
         now = source.facts()
+    except SourceMissing:
+        now = Facts()
+    except (AccessRefused, ServerUnreachable):
+        raise  # nothing could be restored there either
     except HoldfastError as error:
         # What is there may be damaged: that is why it is being restored.
         now = Facts({"damaged": 1}, notes=(str(error),))
