@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Self, TypeVar
 
-from pydantic_core import from_json
+from pydantic_core import from_json, to_json
 
 from holdfast.errors import ConnectionLost, ServerFailed, SourceUnfit
 from holdfast.model.artifact import Chunks
@@ -291,7 +291,7 @@ class Api:
     def add(self, collection: Collection, columns: Mapping[str, Any]) -> None:
         """Write records; those whose ids are there already stay as they are."""
         address = f"{collection.path}/add"
-        self._server.call("POST", address, json=dict(columns), again=True)
+        self._server.call("POST", address, json=to_json(columns), again=True)
 
     # --- pieces ---
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+from pydantic_core import to_json
 
 from holdfast.errors import TargetUnfit
 from holdfast.model.artifact import Chunks
@@ -21,12 +24,13 @@ LEGACY = "hnsw:"  # begins metadata by which older clients configured an index
 Saved = Callable[[Plan], None]
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Sample:
     """A record that was written, to be compared with what the server has."""
 
-    row: Mapping[str, Any]
+    id: str
     vector: bytes
+    digest: bytes  # of everything else, which may be large
 
 
 @dataclass(slots=True)
@@ -138,7 +142,9 @@ class Filler:
             }
             self._api.add(current.made, columns)
             if len(current.samples) < SAMPLES:
-                current.samples.append(Sample(rows[-1], vectors[-1]))
+                row = rows[-1]
+                digest = _digest(row["document"], row["metadata"], row["uri"])
+                current.samples.append(Sample(row["id"], vectors[-1], digest))
 
     def _batches(self, records: Records) -> Iterator[tuple[list[dict[str, Any]], list[bytes]]]:
         most = min(self._batch_size, int(self._api.limits.get("max_batch_size") or MOST))
@@ -160,21 +166,12 @@ class Filler:
             found = self._api.count(made)
             if found != count:
                 raise self._api.failed(f"{count} records were written to {title}, it has {found}")
-            wanted = {sample.row["id"]: sample for sample in current.samples}
-            if not wanted:
-                return
-            page = self._api.records(made, list(wanted))
+            for sample in current.samples:
+                columns = self._api.records(made, [sample.id]).columns
+                if not _is_there(sample, columns, made.metric):
+                    raise self._api.failed(f"{title} does not give back what was written")
         except Gone:
             raise self._api.failed(f"the new {title} was deleted while it was written") from None
-        names = ("ids", "embeddings", "documents", "metadatas", "uris")
-        rows = zip(*(page.columns[name] for name in names), strict=True)
-        for name, vector, document, metadata, uri in rows:
-            sample = wanted.pop(name)
-            there = {"document": document, "metadata": metadata, "uri": uri}
-            if not (_same(sample, there) and _near(sample.vector, vector, made.metric)):
-                raise self._api.failed(f"{title} does not give back what was written: {name}")
-        if wanted:
-            raise self._api.failed(f"{title} lost what was written: {min(wanted)}")
 
     def _unfit(self, reason: str) -> TargetUnfit:
         return TargetUnfit(component=self._component, path=self._api.where, reason=reason)
@@ -194,8 +191,16 @@ def _settings(one: Collection) -> Iterator[dict[str, Any]]:
     yield metadata
 
 
-def _same(sample: Sample, there: Mapping[str, Any]) -> bool:
-    return all(sample.row[name] == value for name, value in there.items())
+def _is_there(sample: Sample, columns: Mapping[str, list[Any]], metric: str | None) -> bool:
+    if columns["ids"] != [sample.id]:
+        return False
+    digest = _digest(columns["documents"][0], columns["metadatas"][0], columns["uris"][0])
+    return digest == sample.digest and _near(sample.vector, columns["embeddings"][0], metric)
+
+
+def _digest(document: str | None, metadata: Mapping[str, Any] | None, uri: str | None) -> bytes:
+    ordered = None if metadata is None else sorted(metadata.items())
+    return hashlib.blake2b(to_json([document, ordered, uri])).digest()
 
 
 def _near(written: bytes, found: Sequence[float], metric: str | None) -> bool:

@@ -172,13 +172,17 @@ class _Reader:
         batch = Records()
         for line in _lines(chunks):
             self.number += 1
+            size = len(line)
             value = self._value(line)
+            del line  # whoever takes what we give may need the room
             if "id" in value:
                 self._record(value, batch)
-                batch.size += len(line)
+                batch.size += size
                 if batch.size >= BATCH_BYTES or len(batch.rows) >= BATCH:
-                    yield batch
-                    batch = Records()
+                    del value
+                    full, batch = batch, Records()
+                    yield full
+                    del full
                 continue
             if batch.rows:
                 yield batch
@@ -283,11 +287,18 @@ def _lines(chunks: Chunks) -> Iterator[bytes]:
     for chunk in chunks:
         *whole, rest = bytes(chunk).split(b"\n")
         for line in whole:
-            yield b"".join([*parts, line])
-            parts, size = [], 0
+            parts.append(line)
+            yield _joined(parts)
+            size = 0
         parts.append(rest)
         size += len(rest)
         if size > LONGEST_LINE:
             raise FlawError(f"a line is longer than {LONGEST_LINE >> 20} MiB")
     if size:
-        yield b"".join(parts)
+        yield _joined(parts)
+
+
+def _joined(parts: list[bytes]) -> bytes:
+    line = b"".join(parts)
+    parts.clear()
+    return line

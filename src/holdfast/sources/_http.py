@@ -166,10 +166,11 @@ class Server:
     ) -> Answer:
         """Send one request and return its answer.
 
-        Statuses below 300 and those in ``accept`` are answers, all others raise. ``json`` or
-        ``content`` is the body; what ``content`` raises comes out as it is, after the connection
-        was closed in the middle of the request. ``seconds`` is how long the server may be silent.
-        ``again`` says that the call may be repeated; by default only reading ones are.
+        Statuses below 300 and those in ``accept`` are answers, all others raise. ``json`` (a
+        value, or bytes that are JSON already) or ``content`` is the body; what ``content`` raises
+        comes out as it is, after the connection was closed in the middle of the request.
+        ``seconds`` is how long the server may be silent. ``again`` says that the call may be
+        repeated; by default only reading ones are.
 
         Raises:
             ServerUnreachable: no connection could be made, or its certificate is not trusted.
@@ -180,13 +181,19 @@ class Server:
         """
         repeat = (method in READING if again is None else again) and content is None
 
+        written = json if isinstance(json, bytes) else None
+        if written is not None:
+            about = {"content-type": "application/json", "content-length": str(len(written))}
+            headers = {**about, **(headers or {})}
+
         def send() -> httpx.Response:
+            body = content if written is None else _pieces(written)
             return self._client.request(
                 method,
                 path,
                 params=params,
-                json=json,
-                content=None if content is None else _as_bytes(content),
+                json=json if written is None else None,
+                content=None if body is None else _as_bytes(body),
                 headers=headers,
                 timeout=self._timeout(seconds or self.patience.answer),
             )
@@ -448,6 +455,11 @@ def what_it_says(body: bytes) -> str:
         keys = ("message", "error", "detail", "status")
         said = next((said[key] for key in keys if said.get(key)), "")
     return said if isinstance(said, str) else json.dumps(said)
+
+
+def _pieces(body: bytes) -> Iterator[bytes]:
+    """Give a body in pieces: as one, a large one would be copied whenever a part of it is sent."""
+    return (body[at : at + CHUNK] for at in range(0, len(body), CHUNK))
 
 
 def _as_bytes(chunks: Iterable[Chunk]) -> Iterator[bytes]:
