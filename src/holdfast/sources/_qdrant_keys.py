@@ -9,9 +9,10 @@ from ._qdrant_api import Qdrant
 
 
 def keys_of(qdrant: Qdrant, collection: str, payload: str | None) -> Iterator[str]:
-    """Give the id of each point, or with ``payload`` the values under that key (``a.b`` is b in a).
+    """Give the id of each point, or with ``payload`` the values under that key.
 
-    A list gives each of its values; points without the key give nothing.
+    ``a.b`` is b in a, ``a[].b`` is b in each of the list a. A list gives each of its values; points
+    without the key give nothing.
     """
     asked = {} if payload is None else {"with_payload": {"include": [payload]}}
     for page in qdrant.pages(collection, asked):
@@ -19,7 +20,7 @@ def keys_of(qdrant: Qdrant, collection: str, payload: str | None) -> Iterator[st
             if payload is None:
                 yield str(point["id"])
             else:
-                yield from _values(point.get("payload") or {}, payload)
+                yield from _values(point.get("payload") or {}, payload.replace("[]", ""))
 
 
 def _values(payload: Any, key: str) -> Iterator[str]:

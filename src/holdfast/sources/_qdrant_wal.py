@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from ._qdrant_ids import Id
 
@@ -120,9 +121,9 @@ def _replay_one(entry: bytes, there: dict[Id, bool], sizes: Sizes) -> None:
     kind = next(iter(operation))
     content = operation[kind]
     if kind == "upsert_points":
-        there.update(dict.fromkeys(_upserted(content, sizes), True))
+        there.update(dict.fromkeys(map(_id, _upserted(content, sizes)), True))
     elif kind == "delete_points":
-        there.update(dict.fromkeys(content["ids"], False))
+        there.update(dict.fromkeys(map(_id, content["ids"]), False))
     elif kind not in HARMLESS:
         raise UndecidedError(f"its log ends with an operation that only Qdrant can judge: {kind}")
 
@@ -143,7 +144,7 @@ HARMLESS = frozenset(  # to the number of points
 )
 
 
-def _upserted(content: Mapping[str, Any], sizes: Sizes) -> Sequence[Id]:
+def _upserted(content: Mapping[str, Any], sizes: Sizes) -> Sequence[Any]:
     """Return the ids of points that are added or replaced; Qdrant refuses vectors that do not fit.
 
     What it refuses is in its log all the same.
@@ -159,6 +160,15 @@ def _upserted(content: Mapping[str, Any], sizes: Sizes) -> Sequence[Id]:
         for vector in many:
             _demand_fit({name: vector} if name else vector, sizes)
     return list(batch["ids"])
+
+
+def _id(written: Any) -> Id:
+    """Return an id; UUIDs are written as bytes in some operations, and as text in others."""
+    if isinstance(written, str):
+        return UUID(written).bytes
+    if isinstance(written, bytes) and len(written) != len(UUID(int=0).bytes):
+        raise ValueError("an id that is none")
+    return written if isinstance(written, bytes) else int(written)
 
 
 def _demand_fit(vectors: Any, sizes: Sizes) -> None:
