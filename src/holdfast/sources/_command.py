@@ -18,6 +18,7 @@ import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -32,6 +33,22 @@ LARGEST_ANSWER = 64 << 20  # bytes of what `answer` keeps in memory
 _LINES = 12  # of what a program said last that an error shows
 _LONGEST_LINE = 500
 _ENDING = 10.0  # seconds that a program has to end once nobody wants it
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """What a program finds around itself, besides what this process has.
+
+    For each of ``secrets`` the variable of that name holds the path of a file with that content.
+    ``user`` is the number of the user that it runs as, where that is another: only root may.
+    """
+
+    variables: Mapping[str, str] = field(default_factory=dict)
+    secrets: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    user: int | None = None
+
+
+NOTHING = Environment()
 
 
 class ProgramFailed(Exception):
@@ -60,26 +77,22 @@ class Running:
     def __init__(
         self,
         argv: Sequence[str],
+        environment: Environment = NOTHING,
         *,
-        environment: Mapping[str, str] | None = None,
-        secrets: Mapping[str, bytes] | None = None,
         fed: bool = False,
         patience: float = PATIENCE,
-        user: int | None = None,
     ) -> None:
         """Start it.
 
-        ``environment`` is added to this process's own. For each of ``secrets`` the variable of that
-        name holds the path of a file with that content. ``fed`` tells whether `write` will be
-        called; otherwise its input is empty. ``patience`` is in seconds, see `ProgramStalled`.
-        ``user`` is the number of the user that it runs as, where that is another: only root may.
+        ``fed`` tells whether `write` will be called; otherwise its input is empty. ``patience`` is
+        in seconds, see `ProgramStalled`.
         """
         self.name = Path(argv[0]).name
         self._patience = patience
         self._said: deque[str] = deque(maxlen=_LINES)
         self._ending = threading.Lock()
-        variables = {**os.environ, **(environment or {})}
-        with _files_in_memory(secrets or {}, variables) as files:
+        variables = {**os.environ, **environment.variables}
+        with _files_in_memory(environment.secrets, variables) as files:
             reading, self._control = os.pipe()
             try:
                 self._process = subprocess.Popen(
@@ -91,7 +104,7 @@ class Running:
                     pass_fds=[reading, *files],
                     process_group=0,  # Ctrl-C is for us, who then end it in good order
                     bufsize=0,
-                    **_identity(user),
+                    **_identity(environment.user),
                 )
             finally:
                 os.close(reading)
@@ -218,12 +231,7 @@ class Running:
 
 
 def answer(
-    argv: Sequence[str],
-    *,
-    environment: Mapping[str, str] | None = None,
-    secrets: Mapping[str, bytes] | None = None,
-    patience: float = PATIENCE,
-    user: int | None = None,
+    argv: Sequence[str], environment: Environment = NOTHING, *, patience: float = PATIENCE
 ) -> bytes:
     """Run a program to its end and return what it prints.
 
@@ -231,9 +239,7 @@ def answer(
         ProgramFailed: it ended badly, or printed more than anyone expects.
 
     """
-    with Running(
-        argv, environment=environment, secrets=secrets, patience=patience, user=user
-    ) as program:
+    with Running(argv, environment, patience=patience) as program:
         parts: list[Chunk] = []
         size = 0
         for chunk in program.chunks():

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from urllib.parse import quote
 
+from ._command import Environment
+
 # A connection that died silently is noticed within about a minute and a half.
 _KEEPALIVE = {
     "keepalives_idle": "30",
@@ -13,6 +15,7 @@ _KEEPALIVE = {
     "keepalives_count": "5",
     "tcp_user_timeout": "90000",
 }
+ENGLISH = {"LC_ALL": "C"}  # so that what programs say is understood, see `_postgres_errors`
 _SHOWN = ("host", "port", "user")
 
 
@@ -73,18 +76,15 @@ class Address:
         params = {**self.params, "dbname": self.database, "application_name": "holdfast"}
         return make_conninfo("", **params)
 
-    def secrets(self) -> dict[str, bytes]:
-        """Return the content of the password file that such a program reads."""
-        if not self.password:
-            return {}
-        escaped = self.password.replace("\\", "\\\\").replace(":", "\\:")
-        return {"PGPASSFILE": f"*:*:*:*:{escaped}\n".encode()}
-
-    def environment(self, settings: Mapping[str, str] | None = None) -> dict[str, str]:
-        """Return variables for such a program; ``settings`` are the server's, for its session."""
+    def environment(self, settings: Mapping[str, str] | None = None) -> Environment:
+        """Return what such a program needs; ``settings`` are the server's, for its session."""
         own = " ".join(f"-c {name}={value}" for name, value in (settings or {}).items())
         options = " ".join(filter(None, (self.params.get("options", ""), own)))
-        variables = {"LC_ALL": "C", "PGOPTIONS": options}
-        if self.password:
-            variables["PGPASSWORD"] = ""  # empty counts as none: the file is read
-        return variables
+        variables = {**ENGLISH, "PGOPTIONS": options}
+        if not self.password:
+            return Environment(variables)
+        escaped = self.password.replace("\\", "\\\\").replace(":", "\\:")
+        return Environment(
+            {**variables, "PGPASSWORD": ""},  # empty counts as none: the file is read
+            {"PGPASSFILE": f"*:*:*:*:{escaped}\n".encode()},
+        )

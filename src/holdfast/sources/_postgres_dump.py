@@ -9,16 +9,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
-from pathlib import Path
 
-from holdfast.model.artifact import Chunks, Stream
+from holdfast.model.artifact import Chunks
 
-from ._command import ProgramFailed, Running, answer
+from ._command import ProgramFailed, Running
 from ._postgres_address import Address
 from ._postgres_count import Selection, Table
 from ._postgres_errors import Border
 from ._postgres_snapshot import Snapshot
-from ._postgres_spool import opener
 from ._postgres_tools import Tools
 
 # Labels of the artifacts. `database` only serves layouts of vaults and is unique to each artifact.
@@ -93,8 +91,7 @@ class Dump:
     def _started(self) -> Running:
         return Running(
             self._argv,
-            environment=self._address.environment(),
-            secrets=self._address.secrets(),
+            self._address.environment(),
             patience=self._patience,
         )
 
@@ -181,30 +178,3 @@ def labels(
         }
     )
     return {HOLDS: database, SERVER: snapshot.version, TOOL: tools.shown, **own}
-
-
-def globals_artifact(
-    tools: Tools,
-    snapshot: Snapshot,
-    maintenance: str,
-    workspace: Path,
-    border: Border,
-    patience: float,
-) -> Stream:
-    """Return roles and tablespaces of the server, which no dump of a database has."""
-    hidden = [] if snapshot.superuser else ["--no-role-passwords"]
-    argv = [tools["pg_dumpall"], "--no-password", "--globals-only", *hidden]
-    address = snapshot.address
-    with border.translating():
-        text = answer(
-            [*argv, f"--database={maintenance}", f"--dbname={address.argument()}"],
-            environment=address.environment(),
-            secrets=address.secrets(),
-            patience=patience,
-        )
-    path = workspace / "globals.sql"
-    path.touch(mode=0o600)  # there may be hashes of passwords in it
-    path.write_bytes(text)
-    known = {DATABASE: GLOBALS, SERVER: snapshot.version, TOOL: tools.shown}
-    opening, size = opener(path), len(text)
-    return Stream(path.name, opening, size, GLOBALS, known, path=path, disposable=True)

@@ -13,6 +13,7 @@ from ._compose_addresses import (
     Place,
     Proposals,
     Secret,
+    number,
     place_of,
     reached,
     secret_of,
@@ -84,9 +85,7 @@ def _add_of_variables(
             continue
         if stem == "DB_" and not _speaks_postgres(scope):
             continue
-        port = first(scope, (f"{stem}PORT",))
-        number = int(port.text) if port and port.text.isdecimal() else PORT
-        place = reached(project, host.text, number)
+        place = reached(project, host.text, number(scope, (f"{stem}PORT",), PORT))
         if place.service and is_server(place.service):
             _add_of(proposals, project, place.service, database.text)
             continue

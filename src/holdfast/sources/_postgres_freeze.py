@@ -11,12 +11,23 @@ from holdfast.model.artifact import Stream
 from holdfast.model.facts import Facts
 from holdfast.ports import Frozen
 
+from ._command import answer
 from ._postgres_address import Address
 from ._postgres_count import Selection, together
-from ._postgres_dump import Dump, dump_arguments, globals_artifact, labels, part_arguments
+from ._postgres_dump import (
+    DATABASE,
+    GLOBALS,
+    SERVER,
+    TOOL,
+    Dump,
+    dump_arguments,
+    labels,
+    part_arguments,
+)
 from ._postgres_errors import Border
 from ._postgres_options import PostgresOptions
 from ._postgres_snapshot import Snapshot, held, parted
+from ._postgres_spool import opener
 from ._postgres_tools import Toolbox, Tools
 
 MOST_PARTS = 8  # tables with a dump of their own: each takes a connection while it waits
@@ -66,8 +77,26 @@ class Freezer:
     def _globals(
         self, tools: Tools, snapshot: Snapshot, maintenance: Address, workspace: Path
     ) -> Stream:
-        name, silence = maintenance.database, self.options.silence
-        return globals_artifact(tools, snapshot, name, workspace, self.border, silence)
+        """Return roles and tablespaces of the server, which no dump of a database has."""
+        hidden = [] if snapshot.superuser else ["--no-role-passwords"]
+        argv = [
+            *(tools["pg_dumpall"], "--no-password", "--globals-only", *hidden),
+            *(f"--database={maintenance.database}", f"--dbname={maintenance.argument()}"),
+        ]
+        with self.border.translating():
+            text = answer(argv, maintenance.environment(), patience=self.options.silence)
+        path = workspace / f"{GLOBALS}.sql"
+        path.touch(mode=0o600)  # there may be hashes of passwords in it
+        path.write_bytes(text)
+        return Stream(
+            name=path.name,
+            open=opener(path),
+            size_hint=len(text),
+            part=GLOBALS,
+            labels={DATABASE: GLOBALS, SERVER: snapshot.version, TOOL: tools.shown},
+            path=path,
+            disposable=True,
+        )
 
     def _facts(self, snapshots: Mapping[str, Snapshot]) -> Facts:
         several = len(snapshots) > 1

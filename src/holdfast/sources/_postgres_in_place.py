@@ -19,17 +19,19 @@ from holdfast.model.artifact import Artifact, Stream
 from holdfast.ports import Source, Token
 
 from . import _postgres_roles as roles
-from ._command import Running, printed
+from ._command import Environment, Running, printed
 from ._laid_out import LaidOut
+from ._postgres_address import ENGLISH
 from ._postgres_backup import Dumped, backup_of
 from ._postgres_count import Selection
 from ._postgres_freeze import Freezer
 from ._postgres_load import is_about_database, run
+from ._postgres_names import mark, unmarked
 from ._postgres_preflight import Live, chosen, demand_fit, make_roles
 from ._postgres_script import Statement, statements
 from ._postgres_session import composed, rows, session, value
 from ._postgres_spool import opener, spool
-from ._postgres_switch import comment_on, mark, unmarked
+from ._postgres_switch import comment_on
 
 if TYPE_CHECKING:
     from ._postgres_session import Connection
@@ -168,9 +170,7 @@ class InPlaceStaged:
         rights = () if self._live.options.owners else ("--no-owner", "--no-privileges")
         argv = [tools["pg_restore"], f"--section={section}", "--file=-", *rights, *more]
         silence = self._live.options.silence
-        with Running(
-            [*argv, str(stream.path)], environment={"LC_ALL": "C"}, patience=silence
-        ) as program:
+        with Running([*argv, str(stream.path)], Environment(ENGLISH), patience=silence) as program:
             yield from statements(printed(program))
             program.finish()
 

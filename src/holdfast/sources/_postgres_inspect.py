@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from holdfast.model.artifact import Chunk, Chunks, Stream
 from holdfast.model.facts import Facts, Inspection, Json
 
-from ._command import ProgramFailed, Running, feed, printed
+from ._command import Environment, ProgramFailed, Running, feed, printed
+from ._postgres_address import ENGLISH
 from ._postgres_backup import Backup
 from ._postgres_count import objects_unit, shown
 from ._postgres_dump import SERVER
@@ -63,7 +64,7 @@ class Inspector:
         # Rows and large objects are all in this section, and nothing that could look like them.
         argv = [tools["pg_restore"], "--section=data", "--file=-"]
         with (
-            Running(argv, environment={"LC_ALL": "C"}, fed=True, patience=self.silence) as program,
+            Running(argv, Environment(ENGLISH), fed=True, patience=self.silence) as program,
             ThreadPoolExecutor(1, "count") as thread,
         ):
             counting = thread.submit(_count, printed(program), counts, prefix)

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 
 from holdfast.model.artifact import CHUNK, Chunk, Chunks, Stream
 
-from ._command import Running, feed, printed
-from ._postgres_address import Address
+from ._command import Environment, Running, feed, printed
+from ._postgres_address import ENGLISH, Address
 from ._postgres_backup import Dumped
 from ._postgres_errors import Border
 from ._postgres_script import MalformedScript, Statement, statements
@@ -60,7 +60,7 @@ class Head:
         """
         argv = [tools["pg_restore"], "--create", "--section=pre-data", "--file=-"]
         with (
-            Running(argv, environment={"LC_ALL": "C"}, fed=True, patience=silence) as program,
+            Running(argv, Environment(ENGLISH), fed=True, patience=silence) as program,
             ThreadPoolExecutor(1, "head") as thread,
             self.file.open("wb") as file,
         ):
@@ -224,8 +224,7 @@ class Loader:
         ]
         program = Running(
             argv,
-            environment=self._address.environment(self.settings),
-            secrets=self._address.secrets(),
+            self._address.environment(self.settings),
             fed=fed,
             patience=how.silence,
         )
@@ -268,6 +267,11 @@ class Loader:
             except MalformedScript as error:
                 raise self._border.failed(f"{dumped.main.name}: {error}") from error
         return found
+
+    def analyze(self) -> None:
+        """Have the server learn what it needs for good plans."""
+        with session(self._address, self._border) as connection:
+            connection.execute("ANALYZE")
 
     def execute(self, script: Iterable[Statement]) -> None:
         """Execute statements in a session of their own."""

@@ -11,9 +11,9 @@ from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from ._postgres_names import mark, unmarked
 from ._postgres_script import Statement, plain, statements
 from ._postgres_session import composed, rows, values
-from ._postgres_switch import mark, unmarked
 
 if TYPE_CHECKING:
     from holdfast.model.artifact import Chunks

@@ -24,12 +24,13 @@ from urllib.parse import quote
 from holdfast.errors import HoldfastError, NoScratch
 from holdfast.ports import Source
 
-from ._command import ProgramFailed, Running, answer
+from ._command import Environment, ProgramFailed, Running, answer
 from ._postgres_errors import Border
+from ._postgres_names import name_of
 from ._postgres_options import PostgresOptions
 from ._postgres_preflight import Live
 from ._postgres_session import session, value, values
-from ._postgres_switch import drop_database, name_of
+from ._postgres_switch import drop_database
 from ._postgres_tools import Tools, Version
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ def _own_server(owner: Owner, workspace: Path) -> Iterator[Source]:
     with _socket_folder(user) as folder:
         name = pwd.getpwuid(os.geteuid()).pw_name
         argv = [tools["initdb"], "-D", str(data), "-U", name, "-A", "trust", "-E", "UTF8"]
-        answer([*argv, "--no-locale", "--no-sync"], user=user)
+        answer([*argv, "--no-locale", "--no-sync"], Environment(user=user))
         with _server(tools, data, folder, user):
             url = f"postgresql://{quote(name)}@/postgres?host={quote(str(folder), safe='')}"
             twin = _twin(owner, {"url": url, "password": ""}, dict(owner.databases))
@@ -147,7 +148,7 @@ def _server(tools: Tools, data: Path, folder: Path, user: int | None) -> Iterato
     settings = _SETTINGS | {"unix_socket_directories": str(folder)}
     argv = [tools["postgres"], "-D", str(data)]
     argv += [part for item in settings.items() for part in ("-c", "=".join(item))]
-    with Running(argv, user=user) as program:
+    with Running(argv, Environment(user=user)) as program:
         try:
             yield
         finally:

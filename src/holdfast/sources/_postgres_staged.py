@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from holdfast.model.artifact import Artifact
 from holdfast.ports import Source, Token
 
-from . import _postgres_roles as roles
 from ._postgres_backup import Backup, Dumped, backup_of
 from ._postgres_count import Selection
 from ._postgres_load import Head, How, Loader, database_token
@@ -21,8 +22,6 @@ from ._postgres_switch import Switch
 if TYPE_CHECKING:
     from ._postgres_session import Connection
 
-    Make = Callable[[Connection, str], None]
-
 _MAY_CREATE = "SELECT rolcreatedb OR rolsuper FROM pg_roles WHERE rolname = current_user"
 _TABLESPACES = "SELECT spcname FROM pg_tablespace"
 _ROLES = "SELECT rolname FROM pg_roles"
@@ -31,6 +30,14 @@ SELECT format('ENCODING %%L LC_COLLATE %%L LC_CTYPE %%L OWNER %%I', pg_encoding_
               datcollate, datctype, pg_get_userbyid(datdba))
 FROM pg_database WHERE datname = %s
 """
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """What a restore has to know of where it goes: its major version, and its tablespaces."""
+
+    version: int
+    tablespaces: frozenset[str]
 
 
 class PostgresStaged:
@@ -80,71 +87,64 @@ class PostgresStaged:
             self._fill(self._databases[name], dumped, server)
             self._selections[name] = dumped.selection
 
-    def _prepare(self, backup: Backup, dumps: Collection[Dumped]) -> int:
-        """Look whether it can succeed, and make the roles; returns the server's version."""
+    def _prepare(self, backup: Backup, dumps: Collection[Dumped]) -> Server:
+        """Look whether it can succeed, and make the roles."""
         with session(self._live.maintenance(), self._border) as connection:
             if not value(connection, _MAY_CREATE):
                 reason = "the account may not create databases; see the option `in_place`"
                 raise unfit(self._border, reason)
-            server = demand_fit(connection, dumps, self._border)
+            version = demand_fit(connection, dumps, self._border)
             make_roles(connection, backup, self._tag, self._live.options, self._border)
-        return server
+            return Server(version, frozenset(values(connection, _TABLESPACES)))
 
-    def _fill(self, database: str, dumped: Dumped, server: int) -> None:
-        staged = self._switch.places[database].staged
+    def _fill(self, database: str, dumped: Dumped, server: Server) -> None:
+        loader = self._loader(dumped, self._switch.places[database].staged, server)
         if dumped.is_script:
             self._switch.create(database, self._like_live(database))
-            about = self._loader(dumped, staged, server).script(dumped)
+            about = loader.script(dumped)
         else:
-            about = self._load_archive(database, dumped, server)
-        with session(self._live.address_of(staged), self._border) as connection:
-            connection.execute("ANALYZE")
-        with session(self._live.maintenance(), self._border) as connection:
-            self._describe(connection, about, staged)
-        self._switch.sign(database)
+            about = self._load_archive(database, dumped, loader, server)
+        loader.analyze()
+        self._switch.complete(database, partial(self._describe, about))
 
-    def _load_archive(self, database: str, dumped: Dumped, server: int) -> list[Statement]:
-        loader = self._loader(dumped, self._switch.places[database].staged, server)
+    def _load_archive(
+        self, database: str, dumped: Dumped, loader: Loader, server: Server
+    ) -> list[Statement]:
         with self._border.translating(), dumped.main.open() as chunks:
             head = Head(chunks, self._workspace / "head")
             about = head.read(loader.tools, self._live.options.silence)
-            self._switch.create(database, self._as_dumped(about))
+            self._switch.create(database, partial(self._as_dumped, about, server))
             loader.archive(dumped, head)
         return about
 
-    def _loader(self, dumped: Dumped, staged: str, server: int) -> Loader:
+    def _loader(self, dumped: Dumped, staged: str, server: Server) -> Loader:
         options = self._live.options
-        with session(self._live.maintenance(), self._border) as connection:
-            there = set(values(connection, _TABLESPACES))
         how = How(
             jobs=options.jobs,
             memory=options.work_memory,
             silence=options.silence,
             owners=options.owners,
-            tablespaces=set(dumped.needs.tablespaces) <= there,
+            tablespaces=set(dumped.needs.tablespaces) <= server.tablespaces,
         )
         tools = None if dumped.is_script else self._live.toolbox.for_archive(dumped.tool)
-        return Loader(self._live.address_of(staged), server, tools, how, self._border)
+        return Loader(self._live.address_of(staged), server.version, tools, how, self._border)
 
     # --- the databases themselves ---
 
-    def _as_dumped(self, about: Sequence[Statement]) -> Make:
-        """Return what makes a database with the encoding, locale and owner of the dumped one."""
+    def _as_dumped(
+        self, about: Sequence[Statement], server: Server, connection: Connection, name: str
+    ) -> None:
+        """Make a database with the encoding, locale and owner of the dumped one."""
+        making = [statement for statement in about if statement.begins("CREATE", "DATABASE")]
+        for statement in making:
+            connection.execute(_without_missing_tablespace(statement, name, server.tablespaces))
+        if not making:
+            connection.execute(composed("CREATE DATABASE {} TEMPLATE template0", name))
+        for statement in about:
+            if _gives_away(statement) and self._live.options.owners:
+                connection.execute(_about(statement, name))
 
-        def make(connection: Connection, name: str) -> None:
-            there = set(values(connection, _TABLESPACES))
-            for statement in about:
-                if statement.begins("CREATE", "DATABASE"):
-                    connection.execute(_without_missing_tablespace(statement, name, there))
-            if not value(connection, "SELECT true FROM pg_database WHERE datname = %s", name):
-                connection.execute(composed("CREATE DATABASE {} TEMPLATE template0", name))
-            for statement in about:
-                if _gives_away(statement) and self._live.options.owners:
-                    connection.execute(_about(statement, name))
-
-        return make
-
-    def _like_live(self, database: str) -> Make:
+    def _like_live(self, database: str) -> Callable[[Connection, str], None]:
         """Return what makes a database like the live one: a script does not say how it was."""
 
         def make(connection: Connection, name: str) -> None:
@@ -154,7 +154,7 @@ class PostgresStaged:
 
         return make
 
-    def _describe(self, connection: Connection, about: Sequence[Statement], staged: str) -> None:
+    def _describe(self, about: Sequence[Statement], connection: Connection, staged: str) -> None:
         """Give the new database the settings, rights and comment of the dumped one.
 
         They come last: a setting may be one that would have disturbed the restore.
@@ -180,16 +180,11 @@ class PostgresStaged:
     def revert(self) -> None:
         """Put the old databases back, and drop what was made."""
         self._switch.revert()
-        with session(self._live.maintenance(), self._border) as connection:
-            roles.unmake(connection, self._tag)
 
     def settle(self, attic: Path | None) -> str | None:
         """Drop the old databases, or keep them on the server under a name of their own."""
         kept = self._switch.settle(keep=attic is not None)
-        with session(self._live.maintenance(), self._border) as connection:
-            roles.settle(connection, self._tag)
-        names = ", ".join(kept)
-        return f"{self._border.where}: kept there as {names}" if kept else None
+        return f"{self._border.where}: kept there as {', '.join(kept)}" if kept else None
 
 
 def _gives_away(statement: Statement) -> bool:

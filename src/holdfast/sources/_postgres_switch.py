@@ -15,21 +15,21 @@ crash falls before or after them, never between.
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from . import _postgres_roles as roles
 from ._postgres_address import Address
 from ._postgres_errors import Border
+from ._postgres_names import Place, mark, unmarked
 from ._postgres_session import composed, rows, session
 
 if TYPE_CHECKING:
     from ._postgres_session import Connection
 
-LONGEST_NAME = 63  # bytes, of everything that has a name in PostgreSQL
 _PAUSE = 0.005  # seconds between two looks whether connections have ended
 _STATES = """
 SELECT datname, datallowconn, datistemplate,
@@ -45,43 +45,6 @@ _EARLIER = """
 SELECT datname FROM pg_database
 WHERE datname <> %s AND starts_with(coalesce(shobj_description(oid, 'pg_database'), ''), %s)
 """
-
-
-def mark(tag: str, before: str = "") -> str:
-    """Return the comment of something that a restore made; ``before`` is the comment it had."""
-    return f"holdfast restore {tag}\n{before}"
-
-
-def unmarked(comment: str, tag: str) -> str | None:
-    """Return the comment that there was before; None where it is not marked."""
-    begin = mark(tag)
-    return comment.removeprefix(begin) if comment.startswith(begin) else None
-
-
-def name_of(database: str, kind: str, tag: str) -> str:
-    """Return the name for a database of a restore, of 63 bytes at most."""
-    end = f"_{kind}_{tag}".encode()
-    begin = database.encode()
-    if len(begin) + len(end) > LONGEST_NAME:
-        # Cut short; what is cut off, or the tag, is told apart by a digest.
-        digest = hashlib.sha256(begin + end).hexdigest()[:10]
-        end = f"_{kind}_{digest}".encode()
-        begin = begin[: LONGEST_NAME - len(end)]
-    return begin.decode("utf-8", "ignore") + end.decode()
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """The three names of one database."""
-
-    live: str
-    staged: str
-    replaced: str
-
-    @classmethod
-    def of(cls, database: str, tag: str) -> Place:
-        """Return the names for a restore."""
-        return cls(database, name_of(database, "holdfast", tag), name_of(database, "replaced", tag))
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,10 +84,15 @@ class Switch:
             drop_database(connection, staged, self._timeout)
             make(connection, staged)
 
-    def sign(self, database: str) -> None:
-        """Mark staged content as complete; durable with everything that was written before."""
+    def complete(self, database: str, describe: Callable[[Connection, str], None]) -> None:
+        """Have a staged database described, and mark it as complete.
+
+        It is durable then, with everything that was written before. ``describe`` is given a session
+        and its name.
+        """
         staged = self.places[database].staged
         with session(self._address(), self._border) as connection:
+            describe(connection, staged)
             connection.execute("SET synchronous_commit = on")
             (found,) = rows(connection, _STATES, [staged])
             comment_on(connection, staged, mark(self.tag, found[3]))
@@ -201,6 +169,7 @@ class Switch:
             for place in self.places.values():
                 drop_database(connection, place.staged, self._timeout)
             self._open_live(connection)
+            roles.unmake(connection, self.tag)
 
     def _open_live(self, connection: Connection) -> None:
         """Accept connections to what is live: a crash may have left it refusing them."""
@@ -229,6 +198,7 @@ class Switch:
                 if self._is_ours(states, place):
                     before = unmarked(states[place.live].comment, self.tag)
                     comment_on(connection, place.live, before or "")
+            roles.settle(connection, self.tag)
         return kept
 
     def _keep(self, connection: Connection, place: Place, comment: str) -> None:
