@@ -11,16 +11,16 @@ from pathlib import Path
 
 from holdfast.model.facts import Discovery, Json
 
-from ._compose import Project, Scope, Service, Value, first, survey
+from ._compose import Project, Scope, Service, first, survey
 from ._compose_addresses import (
     Place,
     Proposals,
     Secret,
+    http_address,
     place_of,
     reached,
     secret_of,
     secret_of_service,
-    split,
 )
 
 PORT = 8000
@@ -71,10 +71,13 @@ def _add_of_variables(
     """Propose what ``CHROMA_URL`` names, or ``CHROMA_HOST`` and ``CHROMA_PORT``."""
     if owner and is_server(owner):
         return  # there such variables say what it listens on
-    address = _address(scope)
+    address = http_address(scope, URL, HOST, NUMBER, PORT)
     if address is None:
         return
     scheme, host, port = address
+    secure = first(scope, SSL)
+    if secure and secure.text.lower() in {"1", "true"}:
+        scheme = "https"
     place = reached(project, host, port)
     if place.service and is_server(place.service):
         if not _has_its_folder_here(place.service):
@@ -82,24 +85,6 @@ def _add_of_variables(
     else:
         token = secret_of(project, first(scope, TOKEN), owner)
         _add(proposals, place, scheme, token, scope, "chroma")
-
-
-def _address(scope: Scope) -> tuple[str, str, int] | None:
-    """Return scheme, host and port; None where the variables name no server."""
-    host = first(scope, HOST)
-    url = first(scope, URL) or host
-    parts = split(url.text) if url else None
-    if parts and parts.hostname and parts.scheme in {"http", "https"}:
-        return parts.scheme, parts.hostname, parts.port or _port(first(scope, NUMBER))
-    if host and "/" not in host.text:
-        secure = first(scope, SSL)
-        scheme = "https" if secure and secure.text.lower() in {"1", "true"} else "http"
-        return scheme, host.text, _port(first(scope, NUMBER))
-    return None
-
-
-def _port(value: Value | None) -> int:
-    return int(value.text) if value and value.text.isdecimal() else PORT
 
 
 def _add(  # noqa: PLR0913, PLR0917 - what a server is known by

@@ -13,7 +13,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from holdfast.model.dotenv import variable_of
 from holdfast.model.facts import Discovery, Json
 
-from ._compose import SECRET, Project, Scope, Service, Value
+from ._compose import SECRET, Project, Scope, Service, Value, first
 
 _PASSWORD = re.compile(r"://[^/?#]*?:(?P<password>(?:\$\{[^}]*\}|[^/?#@])*)@")
 _LOOPBACK = {"127.0.0.1", "::1"}

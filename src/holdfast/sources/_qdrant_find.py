@@ -7,21 +7,24 @@ from pathlib import Path
 
 from holdfast.model.facts import Discovery
 
-from ._compose import Project, Scope, Service, Value, first, survey
+from ._compose import Project, Scope, Service, first, survey
 from ._compose_addresses import (
     Place,
     Proposals,
     Secret,
+    http_address,
     place_of,
     reached,
     secret_of,
     secret_of_service,
-    split,
 )
 
 PORT = 6333
 KEY = ("QDRANT__SERVICE__API_KEY", "QDRANT_API_KEY")
 TLS = ("QDRANT__SERVICE__ENABLE_TLS",)
+URL = ("QDRANT_URL", "QDRANT_ENDPOINT")
+HOST = ("QDRANT_HOST",)
+NUMBER = ("QDRANT_PORT", "QDRANT_HTTP_PORT")
 
 
 def find(folder: Path, kind: str) -> Iterator[Discovery]:
@@ -51,7 +54,7 @@ def _add_of_variables(
     proposals: Proposals, project: Project, owner: Service | None, scope: Scope
 ) -> None:
     """Propose what ``QDRANT_URL`` names, or ``QDRANT_HOST`` and ``QDRANT_PORT``."""
-    address = _address(scope)
+    address = http_address(scope, URL, HOST, NUMBER, PORT)
     if address is None:
         return
     scheme, host, port = address
@@ -60,22 +63,6 @@ def _add_of_variables(
         _add_of(proposals, project, place.service)
     else:
         _add(proposals, place, scheme, secret_of(project, first(scope, KEY), owner))
-
-
-def _address(scope: Scope) -> tuple[str, str, int] | None:
-    """Return scheme, host and port; None where the variables name no server."""
-    host = first(scope, ("QDRANT_HOST",))
-    url = first(scope, ("QDRANT_URL", "QDRANT_ENDPOINT")) or host
-    parts = split(url.text) if url else None
-    if parts and parts.hostname and parts.scheme in {"http", "https"}:
-        return parts.scheme, parts.hostname, parts.port or _port(first(scope, ("QDRANT_PORT",)))
-    if host and "/" not in host.text:
-        return "http", host.text, _port(first(scope, ("QDRANT_PORT", "QDRANT_HTTP_PORT")))
-    return None
-
-
-def _port(value: Value | None) -> int:
-    return int(value.text) if value and value.text.isdecimal() else PORT
 
 
 def _add(

@@ -15,6 +15,7 @@ from ._compose_addresses import (
     Place,
     Proposals,
     Secret,
+    number,
     place_of,
     reached,
     secret_of,
@@ -85,9 +86,7 @@ def _add_of_variables(
     host = first(scope, ("REDIS_HOST", "VALKEY_HOST"))
     if host is None or "/" in host.text:
         return
-    port = first(scope, ("REDIS_PORT", "VALKEY_PORT"))
-    number = int(port.text) if port and port.text.isdecimal() else PORT
-    place = reached(project, host.text, number)
+    place = reached(project, host.text, number(scope, ("REDIS_PORT", "VALKEY_PORT"), PORT))
     if place.service and is_server(place.service):
         _add_of(proposals, project, place.service)
     else:
