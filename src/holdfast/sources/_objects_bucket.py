@@ -9,6 +9,7 @@ import base64
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
+from typing import TypeVar
 
 from holdfast.errors import HoldfastError, ServerFailed, SourceMissing, TargetInUse
 
@@ -20,7 +21,7 @@ from ._objects_xml import (
     Page,
     completion,
     deletion,
-    failures_of,
+    failure_of,
     location,
     page_of,
     tags_of,
@@ -35,6 +36,8 @@ LARGEST_COPY = 5 << 30  # bytes that one request copies
 COPY_PART = 1 << 30
 HOME_REGION = "us-east-1"  # the only one that is not named when a bucket is made
 GONE, CHANGED = 404, 412
+ERROR = 400
+Read = TypeVar("Read")
 
 
 class Bucket:
@@ -81,7 +84,7 @@ class Bucket:
         """Return ``Enabled``, ``Suspended``, or nothing where versions were never kept."""
         query = [("versioning", "")]
         answer = self.client.call("GET", query=query, accept=(GONE, 405, 501))
-        return value_of(bytes(answer.body), "Status") if answer.status < 300 else ""  # noqa: PLR2004
+        return "" if answer.status >= ERROR else self.value(answer, "Status")
 
     def enable_versioning(self) -> None:
         """Keep versions from now on."""
@@ -109,11 +112,7 @@ class Bucket:
             yield from page.items
 
     def _page(self, query: Sequence[tuple[str, str]]) -> Page:
-        answer = self.client.call("GET", query=query)
-        try:
-            return page_of(bytes(answer.body))
-        except ValueError as error:
-            raise self._failed(f"its list of objects cannot be read: {error}") from error
+        return self.understood(self.client.call("GET", query=query), page_of, "list of objects")
 
     # --- reading ---
 
@@ -145,7 +144,7 @@ class Bucket:
         """Return the tags of an object; none of one that is gone."""
         query = [("tagging", ""), *([("versionId", version)] if version else [])]
         answer = self.client.call("GET", key, query, accept=(GONE,))
-        return {} if answer.status == GONE else tags_of(bytes(answer.body))
+        return {} if answer.status == GONE else self.understood(answer, tags_of, "tags")
 
     # --- writing ---
 
@@ -226,7 +225,7 @@ class Bucket:
     def _delete_batch(self, batch: Sequence[tuple[str, str]]) -> None:
         body = deletion(batch)
         answer = self.client.call("POST", query=[("delete", "")], body=body, headers=_checked(body))
-        if failed := next(failures_of(bytes(answer.body)), None):
+        if failed := self.understood(answer, failure_of, "result"):
             raise self._failed(f"{failed[0]} cannot be deleted: {failed[1]}")
 
     def purge(self, prefix: str) -> None:
@@ -243,11 +242,24 @@ class Bucket:
         answer = self.client.call(
             "GET", query=[("uploads", ""), ("prefix", prefix)], accept=(404, 405, 501)
         )
-        if answer.status >= 300:  # noqa: PLR2004 - a server that cannot list them
-            return
-        for key, upload in uploads_of(bytes(answer.body)):
+        if answer.status >= ERROR:
+            return  # a server that does not know them
+        for key, upload in self.understood(answer, uploads_of, "list of uploads"):
             if key.startswith(prefix):
                 self.client.call("DELETE", key, [("uploadId", upload)], accept=(GONE,))
+
+    # --- answers ---
+
+    def value(self, answer: Answer, name: str) -> str:
+        """Return the text of one element of an answer; empty without one."""
+        return self.understood(answer, lambda body: value_of(body, name), name)
+
+    def understood(self, answer: Answer, read: Callable[[bytes], Read], what: str) -> Read:
+        """Return what an answer says; raises `ServerFailed` where it makes no sense."""
+        try:
+            return read(bytes(answer.body))
+        except ValueError as error:
+            raise self._failed(f"its {what} cannot be read: {error}") from error
 
     def _in_use(self, key: str) -> HoldfastError:
         where = f"{key} in {self.client.where}"
@@ -268,7 +280,7 @@ class Upload:
         self._key = key
         self._parts: dict[int, str] = {}
         answer = self._call("POST", key, [("uploads", "")], headers=attributes.headers())
-        self._id = ("uploadId", value_of(bytes(answer.body), "UploadId"))
+        self._id = ("uploadId", bucket.value(answer, "UploadId"))
 
     def put(self, number: int, body: bytes | bytearray) -> None:
         """Send one part."""
@@ -284,7 +296,7 @@ class Upload:
         }
         query = [("partNumber", str(number)), self._id]
         answer = self._call("PUT", self._key, query, headers=headers)
-        self._parts[number] = value_of(bytes(answer.body), "ETag")
+        self._parts[number] = self._bucket.value(answer, "ETag")
 
     def complete(self) -> str:
         """Let the object exist; returns its entity tag.
@@ -294,7 +306,7 @@ class Upload:
         body = completion(sorted(self._parts.items()))
         answer = self._call("POST", self._key, [self._id], body=body, accept=(GONE,))
         if answer.status != GONE:
-            return value_of(bytes(answer.body), "ETag")
+            return self._bucket.value(answer, "ETag")
         head = self._bucket.head(self._key)
         if head is None:
             raise ServerFailed(

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import http.client
+import io
 import random
 import socket
 import ssl
@@ -20,7 +21,7 @@ import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from typing import NoReturn
+from typing import Any, NoReturn, cast
 from urllib.parse import urlsplit
 
 from holdfast.errors import (
@@ -42,6 +43,7 @@ OTHER_REGION = frozenset({"AuthorizationHeaderMalformed", "PermanentRedirect", "
 REFUSED = frozenset({401, 403})
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 8.0  # seconds
 AMAZON = "amazonaws.com"
+BUFFER = 1 << 16  # bytes
 SHOWN = 200  # characters of what a server says
 
 
@@ -336,14 +338,19 @@ class Client:
         if into.got and response.status != 206:  # noqa: PLR2004 - partial content
             raise self._failed("it does not continue where an answer broke off")
         size = response.length
-        if size is None or into.got + size > limit:
+        if size is None and not into.got:
+            into.data = bytearray(response.read(limit + 1))  # in chunks: a break shows by itself
+            size = into.got = len(into.data)
+            answer.longer = size > limit
+        elif size is None or into.got + size > limit:
             answer.longer = True
+        else:
+            try:
+                into.take(response, size)
+            except (OSError, http.client.HTTPException) as error:
+                raise BodyBrokenError(answer, error) from error
+        if answer.longer:
             connection.close()
-            return answer
-        try:
-            into.take(response, size)
-        except (OSError, http.client.HTTPException) as error:
-            raise BodyBrokenError(answer, error) from error
         return answer
 
     def _connection(self) -> tuple[http.client.HTTPConnection, bool]:
@@ -365,6 +372,7 @@ class Client:
             )
         else:
             connection = http.client.HTTPConnection(host, timeout=self.patience.connect)
+        connection.response_class = _Response
         try:
             connection.connect()
         except OSError as error:
@@ -423,6 +431,29 @@ class Client:
         if isinstance(error, NotConnectedError):
             return ServerUnreachable(component=self.component, where=self.where, reason=reason)
         return ConnectionLost(component=self.component, where=self.where, reason=reason)
+
+
+class _Lines(io.BufferedReader):
+    """The bytes of a connection; a line that breaks off is an error.
+
+    The library would take headers that broke off for all of them, and what describes an object
+    would be lost in silence.
+    """
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        line = super().readline(size)
+        if not line.endswith(b"\n") and (size is None or size < 0 or len(line) < size):
+            raise CutShortError("it ended in its headers")
+        return line
+
+
+class _Response(http.client.HTTPResponse):
+    """An answer whose headers are whole."""
+
+    def __init__(self, sock: socket.socket, *rest: Any, **more: Any) -> None:
+        super().__init__(sock, *rest, **more)
+        self.fp.close()
+        self.fp = _Lines(cast("io.RawIOBase", sock.makefile("rb", buffering=0)), BUFFER)
 
 
 class NotConnectedError(OSError):

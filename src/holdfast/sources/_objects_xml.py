@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from urllib.parse import unquote_to_bytes
@@ -120,11 +120,12 @@ def uploads_of(body: bytes) -> list[tuple[str, str]]:
     ]
 
 
-def failures_of(body: bytes) -> Iterator[tuple[str, str]]:
-    """Give key and reason of what was not deleted."""
+def failure_of(body: bytes) -> tuple[str, str] | None:
+    """Return key and reason of the first one that was not deleted."""
     for element in parse(body):
         if _name(element) == "Error":
-            yield _text(element, "Key"), f"{_text(element, 'Code')} {_text(element, 'Message')}"
+            return _text(element, "Key"), f"{_text(element, 'Code')} {_text(element, 'Message')}"
+    return None
 
 
 def deletion(keys: Iterable[tuple[str, str]]) -> bytes:
