@@ -173,6 +173,29 @@ def split(text: str) -> SplitResult | None:
     return parts
 
 
+def http_address(
+    scope: Scope, urls: Sequence[str], hosts: Sequence[str], ports: Sequence[str], port: int
+) -> tuple[str, str, int] | None:
+    """Return scheme, host and port that variables of these names give; None where they give none.
+
+    ``port`` is the usual one. Some write a URL where a host is wanted.
+    """
+    host = first(scope, hosts)
+    url = first(scope, urls) or host
+    parts = split(url.text) if url else None
+    if parts and parts.hostname and parts.scheme in {"http", "https"}:
+        return parts.scheme, parts.hostname, parts.port or number(scope, ports, port)
+    if host and "/" not in host.text:
+        return "http", host.text, number(scope, ports, port)
+    return None
+
+
+def number(scope: Scope, names: Sequence[str], default: int) -> int:
+    """Return the first of these variables that is set, as a number; else the default."""
+    value = first(scope, names)
+    return int(value.text) if value and value.text.isdecimal() else default
+
+
 def _password(project: Project, scope: Scope, value: Value, owner: Service | None) -> Secret | None:
     """Return how to refer to the password within a URL, by itself."""
     parts = split(value.text)
