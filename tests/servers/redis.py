@@ -84,7 +84,9 @@ class Server:
 
     def start(self, *options: str) -> None:
         words = [str(programs(self.version) / "redis-server"), "--port", str(self.port)]
-        words += ["--bind", "127.0.0.1", "--dir", str(self.folder), "--save", ""]
+        words += ["--bind", "127.0.0.1", "--dir", str(self.folder)]
+        if "--save" not in self.options:
+            words += ["--save", ""]
         words += ["--repl-diskless-sync-delay", "0"]
         if self.seven:
             words += ["--enable-debug-command", "local"]
@@ -134,12 +136,12 @@ class Server:
     def clear(self) -> None:
         """Make it as new."""
         with self.client() as client:
-            client.execute_command("REPLICAOF", "NO", "ONE")
+            command(client, "REPLICAOF", "NO", "ONE")
             if client.info("replication")["role"] != "master":
                 raise AssertionError("it stays a replica")
             client.flushall()
             if self.seven:
-                client.execute_command("FUNCTION", "FLUSH")
+                command(client, "FUNCTION", "FLUSH")
             for user in client.acl_users():
                 if user != "default":
                     client.acl_deluser(user)
@@ -227,10 +229,15 @@ def fill(server: Server, size: int = 100) -> None:
         load_function(server, "mylib")
 
 
+def command(client: redis.Redis, *words: object) -> Any:
+    """Send a command that the driver has no method for."""
+    return client.execute_command(*words)  # type: ignore[no-untyped-call]
+
+
 def load_function(server: Server, name: str) -> None:
     code = f"#!lua name={name}\nredis.register_function('{name}', function(k, a) return 1 end)"
     with server.client() as client:
-        client.execute_command("FUNCTION", "LOAD", code)
+        command(client, "FUNCTION", "LOAD", code)
 
 
 def content(server: Server) -> Content:
@@ -239,7 +246,7 @@ def content(server: Server) -> Content:
     with server.client() as client:
         numbers = [int(name.removeprefix("db")) for name in client.info("keyspace")]
         if server.seven:
-            found["functions"] = client.execute_command("FUNCTION", "LIST", "WITHCODE")
+            found["functions"] = command(client, "FUNCTION", "LIST", "WITHCODE")
         found["users"] = sorted(client.acl_list())
     for number in numbers:
         with server.client(number) as client:
@@ -263,8 +270,8 @@ def _values(server: Server, client: redis.Redis) -> Iterator[tuple[bytes, object
         answers = many.execute()
     for number, (key, kind) in enumerate(zip(keys, kinds, strict=True)):
         value, expiry = answers[2 * number : 2 * number + 2]
-        if not server.seven and expiry > 0:
-            expiry = round(time.time() + expiry, -1)
+        if not server.seven:
+            expiry = expiry > 0  # to say when takes Redis 7
         groups = _groups(client, key) if kind == b"stream" else None
         yield key, (kind, value, expiry, groups)
 

@@ -63,16 +63,22 @@ class Scan:
             out.value(dumped)
 
     def _database(self, out: _Writer) -> None:
+        # Before Redis 7 only the time that is left can be asked for, to a millisecond or two.
+        exact = not isinstance(self._wire.ask("PEXPIRETIME", ""), Said)
         for keys in self._batches():
-            words = [word for key in keys for word in (("PTTL", key), ("DUMP", key))]
-            self._wire.send(b"".join(command(*word) for word in [("TIME",), *words]))
+            asked = [
+                words
+                for key in keys
+                for words in (("PEXPIRETIME" if exact else "PTTL", key), ("DUMP", key))
+            ]
+            self._wire.send(b"".join(command(*words) for words in [("TIME",), *asked]))
             seconds, micros = self._expect(self._wire.answer())
-            now = int(seconds) * 1000 + int(micros) // 1000
+            base = 0 if exact else int(seconds) * 1000 + int(micros) // 1000
             for key in keys:
-                left = self._expect(self._wire.answer())
+                expiry = self._expect(self._wire.answer())
                 dumped = self._expect(self._wire.answer())
                 if dumped is not None:  # it may have gone since it was listed
-                    out.key(key, dumped, now + left if left >= 0 else None)
+                    out.key(key, dumped, base + expiry if expiry >= 0 else None)
 
     def _expect(self, answer: Any) -> Any:
         if isinstance(answer, Said):

@@ -28,7 +28,7 @@ from holdfast.ports import Source, Token
 from ._redis_check import checked, read_file
 from ._redis_dump import Way, dumping
 from ._redis_feed import Untouched
-from ._redis_hold import writers_held
+from ._redis_hold import Held, writers_held
 from ._redis_rdb import Summary
 from ._redis_target import Target
 from ._redis_users import parsed, set_back, set_users, users, written
@@ -167,10 +167,10 @@ class RedisStaged:
         if self._path("activated").exists():
             return
         summary = self._summary or read_file(self._live.name, self._path("content.rdb"))
-        with writers_held(self._access):
+        with writers_held(self._access) as held:
             if not self._still():
                 self._keep_safe()
-            self._load("content.rdb", summary)
+            self._load("content.rdb", summary, held)
         self._set_users()
         self._write("activated", b"")
 
@@ -183,11 +183,13 @@ class RedisStaged:
         now = {"history": state.get("master_replid"), "offset": int(offset or -1)}
         return bool(safety["history"]) and safety == now
 
-    def _load(self, name: str, summary: Summary) -> None:
+    def _load(self, name: str, summary: Summary, held: Held) -> None:
         identity = hashlib.sha1(f"{self._tag} {name}".encode(), usedforsecurity=False).hexdigest()
 
         def begun(how: Mapping[str, str]) -> None:
             self._write("begun.json", json.dumps(dict(how)).encode())
+            if not how:  # by commands, which are writes themselves
+                held.release()
 
         try:
             self._target.load(self._path(name), summary, identity, begun)
@@ -207,10 +209,10 @@ class RedisStaged:
             return
         begun = self._json("begun.json")
         summary = read_file(self._live.name, self._path("safety.rdb"))
-        with writers_held(self._access):
+        with writers_held(self._access) as held:
             with self._access.connect() as wire:
                 self._target.release(wire, begun)
-            self._load("safety.rdb", summary)
+            self._load("safety.rdb", summary, held)
         if touched := self._users("content.acl"):
             with self._access.connect() as wire:
                 set_back(wire, touched, self._users("safety.acl"))

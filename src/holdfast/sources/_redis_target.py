@@ -180,14 +180,18 @@ class Target:
                 raise self.access.failed("it has the data, but could not rewrite its AOF")
             return
         if not written and wire.setting("save"):
-            wire.call("BGSAVE", "SCHEDULE")
-            while "1" in {
-                (state := wire.info("persistence")).get("rdb_bgsave_in_progress"),
-                state.get("rdb_bgsave_scheduled"),
-            }:
-                time.sleep(POLL)
-            if state.get("rdb_last_bgsave_status") != "ok":
-                raise self.access.failed("it has the data, but could not save it")
+            self._save(wire)
+
+    def _save(self, wire: Wire) -> None:
+        """Let it save itself, after what it may be saving already, and wait for that."""
+        while isinstance(said := wire.ask("BGSAVE"), Said):
+            if "in progress" not in said.text and "child process" not in said.text:
+                raise self.access.error("BGSAVE", said)
+            time.sleep(POLL)
+        while (state := wire.info("persistence")).get("rdb_bgsave_in_progress") == "1":
+            time.sleep(POLL)
+        if state.get("rdb_last_bgsave_status") != "ok":
+            raise self.access.failed("it has the data, but could not save it")
 
     def release(self, wire: Wire, begun: Mapping[str, str]) -> None:
         """Take back what a loading that was broken off has left the server in.
