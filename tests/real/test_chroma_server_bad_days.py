@@ -14,6 +14,7 @@ from holdfast.errors import (
     AccessRefused,
     ConnectionLost,
     HoldfastError,
+    NoScratch,
     NoSpace,
     ServerFailed,
     ServerUnreachable,
@@ -337,6 +338,35 @@ def test_a_switch_whose_answers_are_lost_is_finished_or_reverted(
                 counted = place.collection("alpha").count()
                 assert counted == (2 if act == through.activate else 1)
         assert {name: place.collection(name).records() for name in place.collections()} == before
+
+
+def test_without_the_program_a_twin_is_another_database(
+    filled: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_chroma_server, "chroma_program", lambda: None)
+    text = text_of(filled, tmp_path / "work")
+    databases = filled.server.databases()
+    source = source_of(filled)
+    with source.scratch(tmp_path) as twin:
+        assert not twin.facts().counts
+        staged = twin.staging("tag1", tmp_path / "staging")
+        staged.fill([as_stream(text)])
+        staged.activate()
+        assert twin.facts().counts == source.facts().counts
+        everything = source_of(filled, databases=None)
+        (name,) = set(filled.server.databases()) - set(databases)
+        assert not [title for title in everything.facts().counts if name in title]
+        with pytest.raises(NoScratch), everything.scratch(tmp_path):
+            pass
+    assert filled.server.databases() == databases
+
+
+def test_a_twin_that_cannot_be_started_is_explained(
+    filled: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_chroma_server, "chroma_program", lambda: "/bin/false")
+    with pytest.raises(NoScratch, match="does not start"), source_of(filled).scratch(tmp_path):
+        pass
 
 
 def test_settings_that_a_server_does_not_know_are_named(filled: Database, tmp_path: Path) -> None:

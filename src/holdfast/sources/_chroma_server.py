@@ -12,11 +12,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from importlib.metadata import version
 from pathlib import Path
+from secrets import token_hex
 from tempfile import TemporaryDirectory
 from typing import ClassVar, cast
 
 from holdfast.errors import (
     HoldfastError,
+    NoScratch,
     NoSpace,
     SourceMissing,
     UnknownName,
@@ -29,15 +31,15 @@ from holdfast.ports import Frozen, Role, Source, Token
 
 from ._chroma_open import require
 from ._chroma_options import ChromaOptions
-from ._chroma_server_api import Api, Collection, Gone
+from ._chroma_server_api import Api, Collection, Gone, Place
 from ._chroma_server_book import IdBook
 from ._chroma_server_export import Exporter
 from ._chroma_server_find import find
 from ._chroma_server_guide import guide_lines
 from ._chroma_server_inspect import inspect_export
 from ._chroma_server_pages import Reader
-from ._chroma_server_scope import Scope, counted
-from ._chroma_server_scratch import scratch_url
+from ._chroma_server_scope import SCRATCH, Scope, counted
+from ._chroma_server_scratch import chroma_program, scratch_url
 from ._chroma_server_staged import ChromaServerStaged, only_stream
 from ._http import Patience
 from ._laid_out import LaidOut
@@ -211,17 +213,32 @@ class ChromaServer:
 
     @contextmanager
     def scratch(self, workspace: Path) -> Iterator[ChromaServer]:
-        """Give a server of our own where Chroma is installed, or else another database.
+        """Give a server of our own where Chroma is installed, or else another database on this one.
+
+        A database that a killed process left there is called `SCRATCH` and more; backups pass it
+        over.
 
         Raises:
             NoScratch: neither can be.
 
         """
-        with scratch_url(self.name, workspace) as url:
-            options = self.options.model_copy(
-                update={"url": url, "token": "", "secret_headers": {}, "ca_file": None}
-            )
-            yield ChromaServer(self.name, options)
+        program = chroma_program()
+        if program is not None:
+            with scratch_url(self.name, program, workspace) as url:
+                yield self._twin({"url": url, "token": "", "secret_headers": {}, "ca_file": None})
+            return
+        if self._scope.only is None:
+            reason = "the program `chroma` is not installed here, and it has several databases"
+            raise NoScratch(component=self.name, reason=reason)
+        place = Place(self._scope.only.tenant, f"{SCRATCH}{token_hex(8)}")
+        try:
+            yield self._twin({"databases": (place.database,)})
+        finally:
+            with self._api() as api:
+                api.delete_database(place)
+
+    def _twin(self, changes: Mapping[str, object]) -> ChromaServer:
+        return ChromaServer(self.name, self.options.model_copy(update=changes))
 
     def occupants(self) -> Sequence[str]:
         """Name nobody: clients of a server go by names, and get what is under them."""

@@ -14,6 +14,7 @@ from ._chroma_server_api import Api, Collection, Place
 
 DEFAULT = Place("default_tenant", "default_database")
 STAGED, REPLACED = "staged", "replaced"
+SCRATCH = "holdfast-scratch-"  # begins the names of databases that a verification uses
 LONGEST_NAME = 512
 _OURS = re.compile(rf"__holdfast_({STAGED}|{REPLACED})_[A-Za-z0-9-]+_[A-Za-z0-9-]+$")
 
@@ -49,9 +50,8 @@ class Scope:
     def places(self, api: Api) -> list[Place]:
         """Return the databases that are there."""
         if self.databases is None:
-            return [
-                Place(tenant, name) for tenant in self.tenants for name in api.databases(tenant)
-            ]
+            found = [(tenant, name) for tenant in self.tenants for name in api.databases(tenant)]
+            return [Place(*pair) for pair in found if not pair[1].startswith(SCRATCH)]
         named = [Place(tenant, name) for tenant in self.tenants for name in self.databases]
         return [place for place in named if api.has_database(place)]
 

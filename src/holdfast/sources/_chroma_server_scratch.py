@@ -26,17 +26,13 @@ LONGEST = 300  # characters of what the program complained of
 
 
 @contextmanager
-def scratch_url(component: str, workspace: Path) -> Iterator[str]:
+def scratch_url(component: str, program: str, workspace: Path) -> Iterator[str]:
     """Run a server in ``workspace`` and give its address; it ends with the context, or with us.
 
     Raises:
-        NoScratch: Chroma is not installed here, or its server does not start.
+        NoScratch: it does not start.
 
     """
-    program = chroma_program()
-    if program is None:
-        reason = "the program `chroma`, which runs a server, is not installed here"
-        raise NoScratch(component=component, reason=reason)
     reason = ""
     for start in range(STARTS):
         with _server(program, workspace, f"server{start}") as (url, process):
@@ -48,7 +44,7 @@ def scratch_url(component: str, workspace: Path) -> Iterator[str]:
 
 
 def chroma_program() -> str | None:
-    """Return the program that comes with Chroma: beside this Python, or on the path."""
+    """Return the program that comes with Chroma, beside this Python or on the path, if there is."""
     beside = Path(sys.executable).with_name("chroma")
     return str(beside) if beside.exists() else shutil.which("chroma")
 
