@@ -63,12 +63,18 @@ def judge_rows(writes: Sequence[Write], report: Mapping[str, Any], instant: floa
     return _judge(writes, present, strangers, instant)
 
 
-def judge_vectors(writes: Sequence[Write], report: Mapping[str, Any], instant: float) -> Judgement:
-    """Judge the vectors of a restored collection; those of one document come or stay together."""
+def judge_vectors(
+    writes: Sequence[Write], report: Mapping[str, Any], instant: float, slack: float = 0.0
+) -> Judgement:
+    """Judge the vectors of a restored collection; those of one document come or stay together.
+
+    ``slack`` is how many seconds after the instant it may really have been: a server that is asked
+    for a snapshot takes it when it likes.
+    """
     documents = [write for write in writes if write.kind == "document"]
     found: dict[str, int] = report["vectors_of"]
     present = [found.get(str(write.number)) == write.vectors for write in documents]
-    return _judge(documents, present, len(found) - sum(present), instant)
+    return _judge(documents, present, len(found) - sum(present), instant, slack)
 
 
 def judge_cache(writes: Sequence[Write], report: Mapping[str, Any], instant: float) -> Judgement:
@@ -79,7 +85,11 @@ def judge_cache(writes: Sequence[Write], report: Mapping[str, Any], instant: flo
 
 
 def _judge(
-    writes: Sequence[Write], present: Sequence[bool], strangers: int, instant: float
+    writes: Sequence[Write],
+    present: Sequence[bool],
+    strangers: int,
+    instant: float,
+    slack: float = 0.0,
 ) -> Judgement:
     first = next(_absent(present), len(present))
     if any(present[first:]):
@@ -92,7 +102,7 @@ def _judge(
     if late:
         early = instant - late[0].committed
         return Judgement(first, f"write {first + 1}, committed {early:.3f} s before, is missing")
-    if first and writes[first - 1].begun > instant:
+    if first and writes[first - 1].begun > instant + slack:
         return Judgement(first, f"write {first} is there, but was begun after the instant")
     return Judgement(first)
 

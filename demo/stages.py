@@ -29,6 +29,7 @@ class Stage:
     stores: str
     vectors_gone: str
     counts: Mapping[str, tuple[str, str]]  # the application's names: component, name of its count
+    asks_for_snapshots: bool = False  # of its vectors, which a server takes a moment later
 
 
 @contextmanager
@@ -107,6 +108,7 @@ def full(home: Path) -> Iterator[Stage]:
                 "uploads": ("uploads", "objects"),
                 "keys": ("cache", "keys/db0"),
             },
+            asks_for_snapshots=True,
         )
 
 

@@ -124,7 +124,8 @@ class Story:
             return
         writes = read_log(self._application.log)
         rows = judge_rows(writes, report, _instant(backup, "rows"))
-        vectors = judge_vectors(writes, report, _instant(backup, "vectors"))
+        slack = backup.seconds if self._stage.asks_for_snapshots else 0.0
+        vectors = judge_vectors(writes, report, _instant(backup, "vectors"), slack)
         texts = sum(write.kind == "document" for write in writes)
         self._show_judgement("rows", rows, len(writes), "writes")
         self._show_judgement("vectors", vectors, texts, "texts")
