@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import ModuleType
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from holdfast.config.init import init
 from holdfast.model.facts import Discovery
 from holdfast.runtime import registry
 from holdfast.sources import (
@@ -196,6 +200,30 @@ def test_a_kind_whose_driver_is_missing_is_left_out_and_said(
     [line] = registry.unread(tmp_path)
     assert "kind of source redis needs the Python package no_driver" in line
     assert "pip install 'holdfast[redis]'" in line
+
+
+WORDS = """
+DATABASE_URL POSTGRES_HOST POSTGRES_PORT POSTGRES_USER POSTGRES_DB POSTGRES_PASSWORD REDIS_URL
+REDIS_HOST REDIS_PORT QDRANT_URL QDRANT_HOST QDRANT_PORT CHROMA_HOST CHROMA_PORT CHROMA_TENANT
+S3_ENDPOINT S3_BUCKET S3_ACCESS_KEY S3_SECRET_KEY AWS_REGION
+"""
+PARTS = """
+postgresql:// redis:// http:// https:// s3:// : / // @ ? # [ ] [::1] %00 %zz a b-c d.e 99999 5432
+0 -1 ${env:X} ${X $ \\ ' " \x7f é \u202e =
+"""
+NAMES = st.sampled_from(WORDS.split())
+PIECES = st.sampled_from([*PARTS.split(), " ", "\t"])
+VALUES = st.lists(PIECES, max_size=6).map("".join)
+
+
+@settings(deadline=None, print_blob=True)
+@given(st.dictionaries(NAMES, VALUES, max_size=8))
+def test_whatever_variables_hold_what_init_writes_is_valid(variables: dict[str, str]) -> None:
+    with TemporaryDirectory() as name:
+        lines = (f"{variable}={value}\n" for variable, value in variables.items())
+        (Path(name) / ".env").write_text("".join(lines))
+        found = [one for kind in FINDERS for one in FINDERS[kind].find(Path(name), kind)]
+        init(Path(name), found, registry.kinds())  # which examines what it writes
 
 
 # --- PostgreSQL ---

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from ipaddress import IPv6Address
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from holdfast.model.dotenv import variable_of
@@ -16,6 +17,7 @@ from holdfast.model.facts import Discovery, Json
 from ._compose import SECRET, Project, Scope, Service, Value, first
 
 _PASSWORD = re.compile(r"://[^/?#]*?:(?P<password>(?:\$\{[^}]*\}|[^/?#@])*)@")
+_HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_.])?", re.ASCII)
 _LOOPBACK = {"127.0.0.1", "::1"}
 _HERE = {"localhost", "0.0.0.0", "host.docker.internal", *_LOOPBACK}  # noqa: S104 - only compared
 
@@ -28,6 +30,15 @@ class Place:
     port: int
     remark: str = ""
     service: Service | None = None
+
+    @property
+    def sound(self) -> bool:
+        """Whether there can be such a place at all."""
+        try:
+            named = bool(_HOST.fullmatch(self.host) or IPv6Address(self.host))
+        except ValueError:
+            return False
+        return named and 0 < self.port < 1 << 16
 
     @property
     def netloc(self) -> str:
@@ -240,8 +251,11 @@ class Proposals:
         place: Place | None = None,
         remarks: Sequence[str] = (),
     ) -> None:
-        """Propose a store unless it is already; ``key`` is the same for every way to find it."""
-        if key in self._found:
+        """Propose a store unless it is already; ``key`` is the same for every way to find it.
+
+        What names no place that there can be is passed over: it is no address at all.
+        """
+        if key in self._found or (place and not place.sound):
             return
         given = {option: secret for option, secret in secrets.items() if secret}
         said = [place.remark if place else "", *remarks]
