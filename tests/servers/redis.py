@@ -246,7 +246,8 @@ def content(server: Server) -> Content:
     with server.client() as client:
         numbers = [int(name.removeprefix("db")) for name in client.info("keyspace")]
         if server.seven:
-            found["functions"] = command(client, "FUNCTION", "LIST", "WITHCODE")
+            libraries = command(client, "FUNCTION", "LIST", "WITHCODE")
+            found["functions"] = sorted(map(repr, libraries))
         found["users"] = sorted(client.acl_list())
     for number in numbers:
         with server.client(number) as client:

@@ -192,14 +192,17 @@ class Feeding:
             try:
                 self._wait(wire, feed)
             except _Failed as failure:
-                wire.call("REPLICAOF", "NO", "ONE")
-                failed = self._access.failed(str(failure))
-                if not feed.joined.is_set() or (keeps and not feed.sent.is_set()):
-                    raise Untouched(failed, elsewise=not feed.joined.is_set()) from None
-                raise failed from None
+                reason = str(failure)
+            else:
+                reason = "it took the data, and lost it again"
             wire.call("REPLICAOF", "NO", "ONE")
-        if wire.info("replication").get("master_replid2") != self._identity:
-            raise self._access.failed("it took the backup's data, and lost it again")
+        # It names its data by our identity from the moment when it has loaded all of it.
+        if wire.info("replication").get("master_replid2") == self._identity:
+            return
+        failed = self._access.failed(reason)
+        if keeps or not feed.joined.is_set():
+            raise Untouched(failed, elsewise=not feed.joined.is_set())
+        raise failed
 
     def _ask(self, wire: Wire, feed: Feed) -> None:
         said = wire.ask("REPLICAOF", self._listen[0], feed.port)

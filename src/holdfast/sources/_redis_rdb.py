@@ -140,12 +140,10 @@ class _Reader:
             raise RdbDamaged(f"it ends in the middle, at byte {self.size}") from None
 
     def _head(self) -> None:
-        self._need(9)
-        magic = self._data[:9]
-        self._pos = 9
-        for name, newest, least in ((_MAGIC, NEWEST, 1), (_MAGIC_VALKEY, VALKEY, VALKEY)):
-            digits = magic[len(name) :]
-            if magic.startswith(name) and digits.isdigit():
+        magic = self._take(9)
+        for name, least, newest in ((_MAGIC, 1, NEWEST), (_MAGIC_VALKEY, VALKEY, VALKEY)):
+            digits = magic.removeprefix(name)
+            if digits != magic and digits.isdigit():
                 self.found.version = int(digits)
                 if not least <= self.found.version <= newest:
                     raise RdbTooNew(f"RDB version {self.found.version}")

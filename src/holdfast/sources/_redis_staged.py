@@ -100,7 +100,7 @@ class RedisStaged:
             self._summary = self._take(rdb)
             self._target.refuse_unreadable(wire, self._summary, rdb.labels.get(MODULES, ""))
             self._take_users(acl)
-            if acl is not None and users(wire) is None:
+            if acl is not None and self._live.keeps_users and users(wire) is None:
                 reason = "this account may not set its users; give it +acl, or say `users: false`"
                 raise self._target.unfit(reason)
         self._keep_safe()
@@ -125,7 +125,7 @@ class RedisStaged:
         return summary
 
     def _take_users(self, acl: Stream | None) -> None:
-        if acl is None or not self._live.keeps_users:
+        if acl is None:
             return
         with acl.open() as chunks:
             data = b"".join(chunks)
@@ -199,7 +199,7 @@ class RedisStaged:
             raise failure.error from failure
 
     def _set_users(self) -> None:
-        if (wanted := self._users("content.acl")) and self._live.keeps_users:
+        if self._live.keeps_users and (wanted := self._users("content.acl")):
             with self._access.connect() as wire:
                 set_users(wire, wanted)
 
@@ -213,7 +213,7 @@ class RedisStaged:
             with self._access.connect() as wire:
                 self._target.release(wire, begun)
             self._load("safety.rdb", summary, held)
-        if touched := self._users("content.acl"):
+        if self._live.keeps_users and (touched := self._users("content.acl")):
             with self._access.connect() as wire:
                 set_back(wire, touched, self._users("safety.acl"))
         self._remove("activated")

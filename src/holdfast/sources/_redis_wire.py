@@ -107,7 +107,10 @@ class Access:
         context = ssl.create_default_context(cafile=self.ca)
         if self.cert:
             context.load_cert_chain(self.cert, self.key)
-        return context.wrap_socket(plain, server_hostname=self.place.host)
+        try:
+            return context.wrap_socket(plain, server_hostname=self.place.host)
+        except TimeoutError as error:
+            raise self.unreachable("no TLS: it does not answer to a handshake") from error
 
     def unreachable(self, reason: str) -> ServerUnreachable:
         """Return the error that it cannot be reached."""
@@ -118,19 +121,19 @@ class Access:
         return ServerFailed(component=self.component, where=self.place, reason=reason)
 
     def refused(self, reason: str) -> AccessRefused:
-        """Return the error that it refuses access."""
-        return AccessRefused(component=self.component, where=self.place, reason=reason)
+        """Return the error that it refuses access. A password that it repeats is left out."""
+        shown = reason.replace(self.password, "…") if self.password else reason
+        return AccessRefused(component=self.component, where=self.place, reason=shown)
 
     def lost(self, reason: str) -> ConnectionLost:
         """Return the error that the connection broke off."""
         return ConnectionLost(component=self.component, where=self.place, reason=reason)
 
     def error(self, command: str, said: Said) -> HoldfastError:
-        """Return what an answer means; a password that the server repeats is left out."""
-        text = said.text.replace(self.password, "…") if self.password else said.text
+        """Return what an answer to a command means."""
         if said.text.startswith(_REFUSALS):
-            return self.refused(text)
-        return self.failed(f"{command}: {text}")
+            return self.refused(f"{command}: {said.text}")
+        return self.failed(f"{command}: {said.text}")
 
 
 class Wire:
@@ -164,15 +167,12 @@ class Wire:
     def log_in(self) -> None:
         """Show the password, and find out whether the server wants one."""
         user, password = self.access.place.user, self.access.password
-        if password:
+        if user or password:
             words = ["AUTH", *([user] if user else []), password]
             said = self.ask(*words)
             # A server without a password has nothing against one that is given.
             if isinstance(said, Said) and "without any password configured" not in said.text:
-                reason = (
-                    "wrong user or password" if said.text.startswith("WRONGPASS") else said.text
-                )
-                raise self.access.refused(reason.replace(password, "…"))
+                raise self.access.refused(said.text)
         said = self.ask("PING")
         if isinstance(said, Said) and not said.text.startswith(("NOPERM", "LOADING", "BUSY")):
             raise self.access.error("PING", said)
