@@ -1,15 +1,17 @@
 """The real command line in child processes that can be killed, starved and lied to at any step.
 
 A server process loads the command line once and forks for each command, so that hundreds of crashes
-take minutes. A *step* is whatever changes something a crash may leave behind: each opening for
-writing, write, sync, rename, link, removal, truncation and statement of the catalog. A child may
-be killed right before its n-th step, or in the middle of it where that is a write (``torn``); what
-lies between two steps leaves the disk as the second one finds it.
+take a minute; the holders of databases are forked, too (`tests.crash_holders`). A *step* is
+whatever changes something a crash may leave behind: each opening for writing, write, sync, rename,
+link, removal, truncation and statement of the catalog. A child may be killed right before its n-th
+step, or in the middle of it where that is a write (``torn``); what lies between two steps leaves
+the disk as the second one finds it.
 """
 
 from __future__ import annotations
 
 import errno
+import gc
 import hashlib
 import importlib
 import json
@@ -29,8 +31,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from tests.crash_holders import Holders
+
 ROOT = Path(__file__).parents[1]
 KILLED = -signal.SIGKILL
+# Whatever else a command is asked concerns its own holders, too, and it must start them itself.
+PLAIN = {"folder", "arguments", "kill_at", "torn"}
 BUG = "this is a bug of Holdfast"
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 _CHANGES = {"os.chmod", "os.link", "os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.symlink"}
@@ -175,9 +181,13 @@ def copy_world(original: Path, place: Path) -> None:
 
 def serve() -> None:
     """Answer requests, one JSON document a line, until the standard input ends."""
+    holders = Holders()
     _load_everything()
+    _build_commands()
+    gc.collect()
+    gc.freeze()  # a collection in a child would copy all that was loaded, only to look at it
     for line in sys.stdin:
-        _serve_one(json.loads(line))
+        _serve_one(json.loads(line), holders)
 
 
 def _load_everything() -> None:
@@ -194,7 +204,25 @@ def _load_everything() -> None:
         importlib.import_module(name)
 
 
-def _serve_one(job: dict[str, Any]) -> None:
+def _build_commands() -> None:
+    """Build the tree of commands that each child would build for itself, just like this one."""
+    import typer
+    from typer.core import TyperArgument, TyperOption
+
+    from holdfast.cli.app import app
+
+    built = typer.main.get_command(app)
+    waiting = [built]
+    while waiting:
+        command = waiting.pop()
+        waiting += getattr(command, "commands", {}).values()
+        for parameter in command.params:
+            if isinstance(parameter, TyperOption | TyperArgument):
+                parameter.get_runtime_param()
+    setattr(typer.main, "get_command", lambda _app: built)  # noqa: B010 - mypy forbids the plain way
+
+
+def _serve_one(job: dict[str, Any], holders: Holders) -> None:
     with (
         tempfile.TemporaryFile() as out,
         tempfile.TemporaryFile() as err,
@@ -202,6 +230,8 @@ def _serve_one(job: dict[str, Any]) -> None:
     ):
         child = os.fork()
         if child == 0:
+            if job.keys() <= PLAIN:
+                holders.take_over()
             _become_command(job, out.fileno(), err.fileno(), steps.fileno())
         _say({"process": child})
         _pid, status = os.waitpid(child, 0)
