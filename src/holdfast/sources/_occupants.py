@@ -19,7 +19,7 @@ def open_by(paths: Sequence[Path], *, writing: bool = False) -> list[str]:
     return [
         f"{_name(process)} (pid {process.name})"
         for process in _processes()
-        if any(_inside(opened, roots) for opened in _opened(process, writing=writing))
+        if _has_open(str(process), roots, writing=writing)
     ]
 
 
@@ -32,29 +32,30 @@ def _processes() -> Iterator[Path]:
             yield entry
 
 
-def _opened(process: Path, *, writing: bool) -> Iterator[str]:
+# Plain strings from here on: a busy machine has many thousands of descriptors, and a restore looks
+# at them several times while the services are stopped.
+def _has_open(process: str, roots: Sequence[str], *, writing: bool) -> bool:
+    folders = tuple(root + "/" for root in roots)
     try:
-        descriptors = os.listdir(process / "fd")  # noqa: PTH208 - names alone are wanted
+        descriptors = os.listdir(f"{process}/fd")  # noqa: PTH208
     except OSError:  # it ended, or it is not ours to look at
-        return
+        return False
     for descriptor in descriptors:
         try:
-            opened = os.readlink(process / "fd" / descriptor)  # noqa: PTH115 - a plain string
-            if opened.startswith("/") and (not writing or _writable(process, descriptor)):
-                yield opened
+            opened = os.readlink(f"{process}/fd/{descriptor}")  # noqa: PTH115
+            found = opened in roots or opened.startswith(folders)
+            if found and (not writing or _writable(process, descriptor)):
+                return True
         except OSError:  # closed in between
             continue
-
-
-def _writable(process: Path, descriptor: str) -> bool:
-    for line in (process / "fdinfo" / descriptor).read_text().splitlines():
-        if line.startswith("flags:"):
-            return int(line.split()[1], 8) & os.O_ACCMODE != os.O_RDONLY
     return False
 
 
-def _inside(opened: str, roots: Sequence[str]) -> bool:
-    return any(opened == root or opened.startswith(root + "/") for root in roots)
+def _writable(process: str, descriptor: str) -> bool:
+    for line in Path(process, "fdinfo", descriptor).read_text().splitlines():
+        if line.startswith("flags:"):
+            return int(line.split()[1], 8) & os.O_ACCMODE != os.O_RDONLY
+    return False
 
 
 def _name(process: Path) -> str:
