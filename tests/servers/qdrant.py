@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -26,6 +28,7 @@ KEY = "test-key-of-qdrant"
 READ_KEY = "test-key-that-only-reads"
 NOBODY = 65534
 MEMORY = Path("/dev/shm")  # noqa: S108 - a server waits for the disk at every step, for nothing here
+TLS = "QDRANT__SERVICE__ENABLE_TLS"
 START_SECONDS = 60.0
 STARTS = 3  # another program may take a port that was free a moment before
 
@@ -44,7 +47,7 @@ class QdrantServer:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'https' if TLS in self.settings else 'http'}://127.0.0.1:{self.port}"
 
     @property
     def client(self) -> Client:
@@ -83,11 +86,30 @@ class QdrantServer:
         ends = time.monotonic() + START_SECONDS
         while time.monotonic() < ends and self.process.poll() is None:
             try:
-                with urllib.request.urlopen(f"{self.url}/readyz", timeout=5):  # noqa: S310
+                with urllib.request.urlopen(  # noqa: S310 - http, and 127.0.0.1
+                    f"{self.url}/readyz",
+                    timeout=5,
+                    context=ssl._create_unverified_context() if TLS in self.settings else None,  # noqa: S323
+                ):
                     return self.process.poll() is None
             except OSError:
                 time.sleep(0.01)
         return False
+
+    @contextmanager
+    def filled(self) -> Iterator[None]:
+        """Leave no room on its disk for a while."""
+        path = self.folder / "filling"
+        with path.open("wb") as file:
+            try:
+                while True:
+                    os.write(file.fileno(), bytes(1 << 16))
+            except OSError as error:
+                assert error.errno == errno.ENOSPC  # noqa: PT017
+        try:
+            yield
+        finally:
+            path.unlink()
 
     def kill(self) -> None:
         """End it as a power cut would."""
@@ -104,11 +126,19 @@ class QdrantServer:
 
 @contextmanager
 def qdrant_server(
-    settings: Mapping[str, str] | None = None, arguments: Sequence[str] = ()
+    settings: Mapping[str, str] | None = None,
+    arguments: Sequence[str] = (),
+    megabytes: int = 0,
 ) -> Iterator[QdrantServer]:
-    """Start a server on an empty folder, and end it. Its data is of no use then: it is killed."""
+    """Start a server on an empty folder, and end it. Its data is of no use then: it is killed.
+
+    ``megabytes`` is the size of a disk of its own, which only root can give it.
+    """
     for _start in range(STARTS):
         folder = Path(tempfile.mkdtemp(prefix="qdrant-", dir=MEMORY if MEMORY.is_dir() else None))
+        if megabytes:
+            kind = ["-t", "tmpfs", "-o", f"size={megabytes}m"]
+            subprocess.run(["mount", *kind, "tmpfs", str(folder)], check=True)
         folder.chmod(0o755)
         if os.geteuid() == 0:
             os.chown(folder, NOBODY, NOBODY)
@@ -120,6 +150,8 @@ def qdrant_server(
                 return
         finally:
             server.kill()
+            if megabytes:
+                subprocess.run(["umount", str(folder)], check=True)
             shutil.rmtree(folder, ignore_errors=True)
     raise RuntimeError(f"{PROGRAM} did not start in {STARTS} attempts")
 

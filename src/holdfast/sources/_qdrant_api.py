@@ -64,9 +64,10 @@ class Qdrant:
         stated = self.server.call("GET", "/").headers.get("date")
         return parsedate_to_datetime(stated) if stated else datetime.now(UTC)
 
-    def started(self) -> str:
-        """Return when the server was started, as it says it."""
-        return str(self._get("/telemetry")["app"].get("startup", ""))
+    def started(self) -> datetime:
+        """Return when the server was started; long ago where it does not say."""
+        stated = self._get("/telemetry")["app"].get("startup")
+        return datetime.fromisoformat(stated) if stated else datetime.fromtimestamp(0, UTC)
 
     def may_manage(self) -> bool:
         """Tell whether our key may change collections and aliases; changes nothing."""

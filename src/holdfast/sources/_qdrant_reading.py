@@ -38,8 +38,8 @@ class Tally:
 def counted(open_: Open, workspace: Path) -> Contents:
     """Read a snapshot to its end, only to count it."""
     tally = Tally(workspace)
-    with open_() as chunks:
-        for _chunk in tally.over(chunks):
+    with open_() as chunks, closing(tally.over(chunks)) as over:
+        for _chunk in over:
             pass
     assert tally.contents is not None  # noqa: S101 - all chunks have gone by
     return tally.contents

@@ -23,7 +23,7 @@ import math
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -125,8 +125,8 @@ class QdrantStaged:
 
         @contextmanager
         def opened() -> Iterator[Chunks]:
-            with snapshot.open() as chunks:
-                yield tally.over(chunks)
+            with snapshot.open() as chunks, closing(tally.over(chunks)) as counted:
+                yield counted
 
         self._upload(nodes, there, opened, snapshot.labels.get(SHA256, ""))
         if tally.contents is None or tally.contents.problems:
@@ -134,15 +134,24 @@ class QdrantStaged:
             raise self._unfit(f"{snapshot.name}: {'; '.join(problems)}")
         return tally.contents
 
-    def _upload(self, nodes: Sequence[Qdrant], there: str, open_: Open, sha256: str) -> None:
+    def _upload(
+        self,
+        nodes: Sequence[Qdrant],
+        there: str,
+        open_: Open,
+        sha256: str,
+        before_end: Callable[[], None] = lambda: None,
+    ) -> None:
         """Recover a collection on every node; each takes the shards that are its own.
 
+        ``before_end`` is called when all bytes are sent, but the server does not know it yet.
         Nothing of the upload stays on a server that can be reached.
         """
         for qdrant in nodes:
             try:
                 with open_() as chunks:
-                    qdrant.upload(there, chunks, file=self._file, sha256=sha256)
+                    sent = _followed(chunks, before_end)
+                    qdrant.upload(there, sent, file=self._file, sha256=sha256)
             except BaseException:
                 with suppress(HoldfastError):  # `revert` tries again
                     qdrant.delete_snapshot(there, self._file)
@@ -196,12 +205,12 @@ class QdrantStaged:
             state.save(self._workspace)
             nodes[0].change_aliases(self._pointing(state, self._beside))
             for name, snapshots in self._backup.snapshots.items():
-                state.switched.append(name)
-                state.save(self._workspace)
                 there = self._names.there(name)
-                self._make_way(nodes[0], there, self._beside.there(name))
+                begin = partial(self._begin, state, name)
+                self._make_way(nodes[0], there, self._beside.there(name), begin)
                 for snapshot in snapshots:
-                    self._upload(nodes, there, snapshot.open, snapshot.labels.get(SHA256, ""))
+                    sha256 = snapshot.labels.get(SHA256, "")
+                    self._upload(nodes, there, snapshot.open, sha256, before_end=begin)
             nodes[0].change_aliases(self._pointing(state, self._names))
             for name in self._backup.snapshots:
                 self._compare(nodes[0], name)
@@ -246,10 +255,21 @@ class QdrantStaged:
                 meant.setdefault(alias, back[target])
         return [creating_alias(alias, names.there(name)) for alias, name in sorted(meant.items())]
 
-    def _make_way(self, qdrant: Qdrant, there: str, beside: str) -> None:
+    def _begin(self, state: State, name: str) -> None:
+        """Note that from now on a live collection may not be what it was.
+
+        Qdrant touches it when an upload is complete. One that breaks off before leaves nothing to
+        be put back, and whoever reads from the collection notices nothing.
+        """
+        if name not in state.switched:
+            state.switched.append(name)
+            state.save(self._workspace)
+
+    def _make_way(self, qdrant: Qdrant, there: str, beside: str, begin: Callable[[], None]) -> None:
         """Delete a live collection that is configured otherwise: it could not be recovered into."""
         live, staged = qdrant.collection(there), qdrant.collection(beside)
         if live is not None and shape_of(live) != shape_of(staged or {}):
+            begin()
             qdrant.delete(there)
 
     def _compare(self, qdrant: Qdrant, name: str) -> None:
@@ -339,6 +359,11 @@ class QdrantStaged:
             if error.errno in FULL:
                 raise NoSpace(path=self._workspace) from error
             raise self._unfit(f"{self._workspace}: {error.strerror or error}") from error
+
+
+def _followed(chunks: Chunks, then: Callable[[], None]) -> Chunks:
+    yield from chunks
+    then()
 
 
 def _as_before(state: State) -> list[dict[str, Any]]:

@@ -6,8 +6,8 @@ whose name stands which process asks, which node, and when. Once the name of the
 its second takes the place of that time. Whoever finds the mark of a process that is dead deletes
 the snapshot of that node and second, and then the mark. (Decision 0011.)
 
-A snapshot that nobody's mark tells of is never touched. Nor is one where a mark from before the
-answer fits several: then it is said which they are.
+A snapshot that nobody's mark tells of is never touched; nor is one that was there before the mark.
+Where a mark from before the answer fits several, none is: then it is said which they are.
 """
 
 from __future__ import annotations
@@ -40,8 +40,10 @@ WINDOW = timedelta(seconds=2)  # in which a server takes up what it is asked
 FOREIGN = timedelta(days=1)  # after which a mark of another machine is nobody's any more
 ABANDONED = timedelta(hours=6)  # after which a snapshot that never came will not come
 GATEWAYS = ("HTTP 502", "HTTP 504")  # what stands between may give up; the server goes on
-POLL = 0.5  # seconds between two looks whether a snapshot has come
+POLL = 0.25  # seconds between two looks whether a snapshot has come
 _numbers = itertools.count(1)
+_active: set[str] = set()  # marks of this process whose snapshots are awaited or read
+_answered: set[str] = set()  # marks of this process whose snapshots will not come any more
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,23 +107,46 @@ def taken(
         yield None
         return
     node = int(qdrant.cluster(collection)["peer_id"])
+    second = _free_second(qdrant, collection, node)
     owner = f"{identity()}-{next(_numbers)}"
-    mark = f"{MARK}.{owner}.{node}.{ASKED}.{qdrant.now().strftime(SECOND)}"
-    qdrant.change_aliases([creating_alias(mark, collection)])
+    marks = [f"{MARK}.{owner}.{node}.{ASKED}.{second.strftime(SECOND)}"]
     snapshot = None
+    _active.update(marks)
     try:
-        snapshot = _made(qdrant, collection, mark, limit)
-        if snapshot is not None and (second := _made_at(snapshot.name, collection, node)):
-            exact = f"{MARK}.{owner}.{node}.{MADE}.{second.strftime(SECOND)}"
-            qdrant.change_aliases([deleting_alias(mark), creating_alias(exact, collection)])
-            mark = exact
+        try:
+            qdrant.change_aliases([creating_alias(marks[0], collection)])
+            snapshot = _made(qdrant, collection, marks[0], limit)
+        except ServerFailed as error:
+            if not _is_of_gateway(error):
+                _answered.update(marks)
+            raise
+        if snapshot is not None and (made := _made_at(snapshot.name, collection, node)):
+            marks.append(f"{MARK}.{owner}.{node}.{MADE}.{made.strftime(SECOND)}")
+            _active.update(marks)
+            exchange = [deleting_alias(marks[0]), creating_alias(marks[1], collection)]
+            qdrant.change_aliases(exchange)
         yield Taken(qdrant, collection, snapshot, number) if snapshot else None
     finally:
-        # Where this fails the mark stays on the server, and a later freeze sees to the rest.
+        _active.difference_update(marks)
+        # Where this fails a mark stays on the server, and a later freeze sees to the rest.
         with suppress(HoldfastError):
             if snapshot is not None:
                 qdrant.delete_snapshot(collection, snapshot.name)
-            qdrant.change_aliases([deleting_alias(mark)])
+            qdrant.change_aliases([deleting_alias(mark) for mark in marks])
+            _answered.difference_update(marks)
+
+
+def _free_second(qdrant: Qdrant, collection: str, node: int) -> datetime:
+    """Return the second that it is there, when no snapshot has it yet.
+
+    So whatever is found later with this second, or the next, was made after our mark was set.
+    """
+    while True:
+        now = qdrant.now()
+        made = [_made_at(one.name, collection, node) for one in qdrant.snapshots(collection)]
+        if all(second is None or second < now for second in made):
+            return now
+        time.sleep(POLL)
 
 
 def _made(qdrant: Qdrant, collection: str, mark: str, limit: float) -> Snapshot | None:
@@ -131,17 +156,21 @@ def _made(qdrant: Qdrant, collection: str, mark: str, limit: float) -> Snapshot 
     try:
         return qdrant.create_snapshot(collection)
     except (ConnectionLost, ServerFailed) as error:
-        if isinstance(error, ServerFailed) and not any(one in str(error) for one in GATEWAYS):
+        if isinstance(error, ServerFailed) and not _is_of_gateway(error):
             raise
         asked = _Mark.read(mark, collection)
         while asked and time.monotonic() < ends and qdrant.started() == started:
             found = [one for one in qdrant.snapshots(collection) if asked.is_of(one)]
             if len(found) > 1:
                 break  # which of them is ours is not known
-            if found and found[0].checksum:  # it is written last
+            if found:  # it appears when it is whole
                 return found[0]
             time.sleep(POLL)
         raise
+
+
+def _is_of_gateway(error: ServerFailed) -> bool:
+    return any(status in str(error) for status in GATEWAYS)
 
 
 def swept(qdrant: Qdrant) -> list[str]:
@@ -150,7 +179,7 @@ def swept(qdrant: Qdrant) -> list[str]:
     marks = [_Mark.read(alias, name) for alias, name in qdrant.aliases().items() if is_mark(alias)]
     now = qdrant.now()
     for mark in filter(None, marks):
-        if not _is_dead(mark, now):
+        if mark.alias in _active or not _is_dead(mark, now):
             continue
         if mark.node != int(qdrant.cluster(mark.collection)["peer_id"]):
             continue  # another node's: it is swept there
@@ -160,13 +189,26 @@ def swept(qdrant: Qdrant) -> list[str]:
             lines.append(f"one of these snapshots is left of a backup that died: {names}")
         elif found:
             qdrant.delete_snapshot(mark.collection, found[0].name)
-        elif mark.state == ASKED and now - mark.second < ABANDONED:
-            continue  # the server may still be at it
+        elif _may_come(mark, qdrant, now):
+            continue
         qdrant.change_aliases([deleting_alias(mark.alias)])
+        _answered.discard(mark.alias)
     return lines
 
 
+def _may_come(mark: _Mark, qdrant: Qdrant, now: datetime) -> bool:
+    """Tell whether a server may still be making the snapshot of a mark."""
+    return (
+        mark.state == ASKED
+        and mark.alias not in _answered
+        and now - mark.second < ABANDONED
+        and qdrant.started() < mark.second + WINDOW
+    )
+
+
 def _is_dead(mark: _Mark, now: datetime) -> bool:
+    if mark.owner == identity():
+        return True  # it is not active any more
     place, process, start = mark.owner.split("-")
     if place == _place():
         return _start_of(int(process)) != int(start)
