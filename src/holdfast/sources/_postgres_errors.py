@@ -35,6 +35,7 @@ _BY_STATE = (
     ("08", "lost"),
     ("57P", "lost"),
 )
+_ABOUT_ROWS = ("22", "23")  # whose details have values in them
 # What is said before a session has codes, and by programs, which are run to say it in English.
 _BY_TEXT = {
     "full": "No space left on device|could not extend file",
@@ -81,9 +82,11 @@ class Border:
 
     def of_driver(self, error: psycopg.Error) -> HoldfastError:
         """Return the row for an error of the driver."""
-        # The first line alone: others repeat the statement, in which there may be secrets or rows.
-        text = one_line(error.diag.message_primary or str(error))
         state = error.sqlstate or ""
+        # No more than these: the rest repeats the statement, in which there may be secrets or rows.
+        detail = "" if state.startswith(_ABOUT_ROWS) else error.diag.message_detail
+        said = filter(None, (error.diag.message_primary, detail))
+        text = one_line("; ".join(said) or str(error))
         for begin, kind in _BY_STATE:
             if state.startswith(begin):
                 return self._row(kind, text)

@@ -50,9 +50,7 @@ class Freezer:
         """Give dumps of all databases, each from one snapshot; one moment lies between them."""
         with ExitStack() as everything:
             snapshots = {
-                name: everything.enter_context(
-                    held(address, self.selection, self.border, self.options.lock_timeout)
-                )
+                name: everything.enter_context(held(address, self.selection, self.border))
                 for name, address in addresses.items()
             }
             first = next(iter(snapshots.values()))

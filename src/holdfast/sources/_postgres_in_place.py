@@ -144,9 +144,7 @@ class InPlaceStaged:
     def _replace(self, actual: str, dumped: Dumped, comment: str) -> None:
         """Replace what a database holds, and its comment, in one transaction."""
         address = self._live.address_of(actual)
-        wait = round(self._live.options.lock_timeout * 1000)
         with session(address, self._border) as connection, connection.transaction():
-            connection.execute(f"SET LOCAL lock_timeout = {wait}".encode())
             _drop_everything(connection)
             for statement in self._script(dumped):
                 _run_inside(connection, statement)

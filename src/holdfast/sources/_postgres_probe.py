@@ -35,8 +35,8 @@ def probe(
             number = connection.info.server_version
             found = tables(connection)
             excluded = set(selection.excluded(found))
-            wanted = [table.quoted for table in found if table not in excluded]
-            unreadable += values(connection, _UNREADABLE, wanted)
+            wanted = {table.quoted: table.shown for table in found if table not in excluded}
+            unreadable += [wanted[one] for one in values(connection, _UNREADABLE, list(wanted))]
             ((superuser, creates),) = rows(connection, _RIGHTS)
             rights = _rights(superuser=superuser, creates=creates, unreadable=bool(unreadable))
     problems = []

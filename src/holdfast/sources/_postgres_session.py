@@ -30,15 +30,17 @@ PATIENT = {
 def session(address: Address, border: Border, *, own_path: bool = False) -> Iterator[Connection]:
     """Give a session that commits each statement. What fails is raised as rows of the table.
 
-    Names without a schema are PostgreSQL's own, whatever else bears them; with ``own_path`` they
-    are those that an application would see.
+    It waits for locks as long as ``border`` says. Names without a schema are PostgreSQL's own,
+    whatever else bears them; with ``own_path`` they are those that an application would see.
     """
     import psycopg
 
     with border.translating():
         connection = psycopg.connect(**address.connecting(), autocommit=True)  # type: ignore[arg-type]
         try:
-            _settle(connection, PATIENT if own_path else {**PATIENT, "search_path": "pg_catalog"})
+            path = {} if own_path else {"search_path": "pg_catalog"}
+            wait = {"lock_timeout": f"{border.lock_timeout * 1000:.0f}ms"}
+            _settle(connection, {**PATIENT, **wait, **path})
             yield connection
         finally:
             connection.close()

@@ -105,9 +105,7 @@ class Snapshot:
 
 
 @contextmanager
-def held(
-    address: Address, selection: Selection, border: Border, lock_timeout: float
-) -> Iterator[Snapshot]:
+def held(address: Address, selection: Selection, border: Border) -> Iterator[Snapshot]:
     """Hold a database still while the context is open.
 
     Raises:
@@ -118,7 +116,7 @@ def held(
     """
     with session(address, border) as connection:
         _demand_restorable(connection, selection, border)
-        identifier, instant, found = _take(connection, selection, border, lock_timeout)
+        identifier, instant, found = _take(connection, selection, border)
         yield Snapshot(
             address=address,
             id=identifier,
@@ -137,12 +135,12 @@ def held(
 
 
 def _take(
-    connection: Connection, selection: Selection, border: Border, lock_timeout: float
+    connection: Connection, selection: Selection, border: Border
 ) -> tuple[str, datetime, list[Table]]:
     for _attempt in range(_ATTEMPTS):
         before = _kept(tables(connection), selection)
         connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-        if _lock(connection, before, lock_timeout):
+        if _lock(connection, before):
             # The first question of the transaction, and only it, decides what it sees.
             identifier = value(connection, "SELECT pg_export_snapshot()")
             instant = datetime.now(UTC)
@@ -163,11 +161,10 @@ def _names(found: Sequence[Table]) -> set[tuple[str, str]]:
     return {(table.schema, table.name) for table in found}
 
 
-def _lock(connection: Connection, found: Sequence[Table], timeout: float) -> bool:
+def _lock(connection: Connection, found: Sequence[Table]) -> bool:
     """Lock tables; returns whether they were all still there."""
     import psycopg
 
-    connection.execute(f"SET LOCAL lock_timeout = {round(timeout * 1000)}".encode())
     if not found:
         return True
     names = ", ".join(f"ONLY {table.quoted}" for table in found)

@@ -21,11 +21,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from holdfast.errors import TargetInUse
+
 from . import _postgres_roles as roles
 from ._postgres_address import Address
 from ._postgres_errors import Border
 from ._postgres_names import Place, mark, unmarked
-from ._postgres_session import composed, rows, session
+from ._postgres_session import composed, rows, session, values
 
 if TYPE_CHECKING:
     from ._postgres_session import Connection
@@ -41,6 +43,7 @@ _TERMINATE = """
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity
 WHERE datname = ANY (%s) AND pid <> pg_backend_pid() AND backend_type <> 'autovacuum worker'
 """
+_PREPARED = "SELECT gid FROM pg_prepared_xacts WHERE database = ANY (%s) ORDER BY 1"
 _EARLIER = """
 SELECT datname FROM pg_database
 WHERE datname <> %s AND starts_with(coalesce(shobj_description(oid, 'pg_database'), ''), %s)
@@ -126,6 +129,7 @@ class Switch:
 
         The first name of a chain is what is live now, the last new name what will be.
         """
+        names = [old for chain in renames for old, _new in chain]
 
         def rename() -> None:
             with connection.transaction():
@@ -134,9 +138,16 @@ class Switch:
                         connection.execute(composed("ALTER DATABASE {} RENAME TO {}", old, new))
                     _allow(connection, chain[-1][1], "true")
 
+        self._demand_idle(connection, names)
         with self._closed(connection, [chain[0][0] for chain in renames]):
-            names = [old for chain in renames for old, _new in chain]
             insist(connection, names, rename, self._timeout)
+
+    def _demand_idle(self, connection: Connection, names: Sequence[str]) -> None:
+        """Refuse while there are prepared transactions, which no server ends by itself."""
+        if prepared := values(connection, _PREPARED, list(names)):
+            users = ", ".join(f"the prepared transaction {one}" for one in prepared)
+            component, where = self._border.component, self._border.where
+            raise TargetInUse(component=component, path=where, users=users)
 
     @contextmanager
     def _closed(self, connection: Connection, names: Sequence[str]) -> Iterator[None]:

@@ -36,6 +36,9 @@ from ._postgres_tools import Toolbox
 
 __all__ = ["PostgresOptions", "PostgresSource"]
 
+# SQLSTATEs of what is wrong with a statement itself, and of one that would write.
+_NO_QUESTION = ("42", "25006", "0A000", "34000")
+_NO_RIGHT = "42501"
 BATCH = 500  # rows that a question brings at once
 
 
@@ -269,12 +272,6 @@ class PostgresSource:
         import psycopg
 
         address = self.address_of(next(iter(self.databases.values())))
-        refused = (
-            psycopg.errors.ReadOnlySqlTransaction,
-            psycopg.errors.SyntaxErrorOrAccessRuleViolation,
-            psycopg.errors.FeatureNotSupported,
-            psycopg.errors.InvalidCursorDefinition,
-        )
         with session(address, self.border, own_path=True) as connection:
             connection.execute("BEGIN READ ONLY")
             try:
@@ -282,9 +279,10 @@ class PostgresSource:
                     cursor.itersize = BATCH
                     cursor.execute(sql.encode())
                     yield iter(cursor)
-            except psycopg.errors.InsufficientPrivilege:
-                raise
-            except refused as error:
+            except psycopg.Error as error:
+                state = error.sqlstate or ""
+                if state == _NO_RIGHT or not state.startswith(_NO_QUESTION):
+                    raise
                 problem = f"{self.name}: {error.diag.message_primary}"
                 raise UsageInvalid(problem=problem) from error
 
