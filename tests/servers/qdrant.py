@@ -63,10 +63,6 @@ class QdrantServer:
             "QDRANT__SERVICE__READ_ONLY_API_KEY": READ_KEY,
             "QDRANT__STORAGE__STORAGE_PATH": str(self.folder / "storage"),
             "QDRANT__STORAGE__SNAPSHOTS_PATH": str(self.folder / "snapshots"),
-            "QDRANT__STORAGE__WAL__WAL_CAPACITY_MB": "1",
-            "QDRANT__STORAGE__OPTIMIZERS__DEFAULT_SEGMENT_NUMBER": "1",
-            "QDRANT__STORAGE__PERFORMANCE__MAX_SEARCH_THREADS": "1",
-            "QDRANT__SERVICE__MAX_WORKERS": "1",
             "QDRANT__LOG_LEVEL": "WARN",
             **self.settings,
         }
@@ -124,18 +120,30 @@ class QdrantServer:
         self.process.send_signal(signal.SIGSTOP if on else signal.SIGCONT)
 
 
+SMALL = {
+    "QDRANT__STORAGE__WAL__WAL_CAPACITY_MB": "1",
+    "QDRANT__STORAGE__OPTIMIZERS__DEFAULT_SEGMENT_NUMBER": "1",
+    "QDRANT__STORAGE__PERFORMANCE__MAX_SEARCH_THREADS": "1",
+    "QDRANT__SERVICE__MAX_WORKERS": "1",
+}
+"""Settings for little data: the same server, with less of everything."""
+
+
 @contextmanager
 def qdrant_server(
-    settings: Mapping[str, str] | None = None,
+    settings: Mapping[str, str] = SMALL,
     arguments: Sequence[str] = (),
     megabytes: int = 0,
+    disk: Path | None = None,
 ) -> Iterator[QdrantServer]:
     """Start a server on an empty folder, and end it. Its data is of no use then: it is killed.
 
-    ``megabytes`` is the size of a disk of its own, which only root can give it.
+    ``megabytes`` is the size of a disk of its own, which only root can give it; ``disk`` a folder
+    to put its own in.
     """
     for _start in range(STARTS):
-        folder = Path(tempfile.mkdtemp(prefix="qdrant-", dir=MEMORY if MEMORY.is_dir() else None))
+        parent = disk or (MEMORY if MEMORY.is_dir() else None)
+        folder = Path(tempfile.mkdtemp(prefix="qdrant-", dir=parent))
         if megabytes:
             kind = ["-t", "tmpfs", "-o", f"size={megabytes}m"]
             subprocess.run(["mount", *kind, "tmpfs", str(folder)], check=True)
@@ -143,7 +151,7 @@ def qdrant_server(
         if os.geteuid() == 0:
             os.chown(folder, NOBODY, NOBODY)
         port, grpc = free_ports(2)
-        server = QdrantServer(folder, port, grpc, program(), settings or {}, arguments)
+        server = QdrantServer(folder, port, grpc, program(), settings, arguments)
         try:
             if server.start():
                 yield server
@@ -191,10 +199,13 @@ class Client:
         self.key = key
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
+        return self.send(method, path, None if body is None else json.dumps(body).encode())
+
+    def send(self, method: str, path: str, body: bytes | None) -> Any:
         request = urllib.request.Request(  # noqa: S310 - http, and 127.0.0.1
             self.base + urllib.parse.quote(path, safe="/?=&"),
             method=method,
-            data=None if body is None else json.dumps(body).encode(),
+            data=body,
             headers={"api-key": self.key, "content-type": "application/json"},
         )
         try:
