@@ -14,6 +14,7 @@ import pytest
 
 from holdfast.verbs.signals import DEFERRED
 from tests.other_user import can_run_python
+from tests.servers.chroma import chroma  # noqa: F401 - a fixture
 from tests.servers.postgres import postgres_17, postgres_18  # noqa: F401 - fixtures
 
 # A failing example prints the line that repeats it, and the seed of the run is in the header.

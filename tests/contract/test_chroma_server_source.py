@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from holdfast.ports import Source
 from holdfast.sources._chroma_options import ChromaOptions
 from holdfast.sources._chroma_server import ChromaServer as ChromaServerSource
 from holdfast.testing.source_contract import SourceContract
-from tests.servers.chroma import ChromaServer, Database, chroma_server
+from tests.servers.chroma import ChromaServer, Database
 
 pytest.importorskip("chromadb")
 
@@ -23,9 +23,8 @@ DIMENSION = 24
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[ChromaServer]:
-    with chroma_server() as server:
-        yield server
+def server(chroma: ChromaServer) -> ChromaServer:
+    return chroma
 
 
 class Near(tuple[float, ...]):

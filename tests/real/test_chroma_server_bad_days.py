@@ -22,7 +22,7 @@ from holdfast.errors import (
     SourceUnfit,
     TargetUnfit,
 )
-from holdfast.sources import _chroma_server
+from holdfast.sources import _chroma_server, _chroma_server_fill
 from holdfast.sources._chroma_server_api import Api
 from tests.chroma_server_world import as_stream, export, new_name, rows, source_of
 from tests.servers.chroma import ChromaServer, Database, chroma_server
@@ -35,14 +35,20 @@ TOKEN = "a-token-that-nobody-may-see"
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[ChromaServer]:
-    with chroma_server() as server:
-        yield server
+def server(chroma: ChromaServer) -> ChromaServer:
+    return chroma
 
 
 @pytest.fixture(autouse=True)
 def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_chroma_server, "PAUSE", 0.02)
+
+
+@pytest.fixture(scope="module")
+def mortal() -> Iterator[ChromaServer]:
+    """A server that tests may kill, if they start it again."""
+    with chroma_server() as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
@@ -183,25 +189,23 @@ def test_only_what_was_named_is_copied(filled: Database, tmp_path: Path) -> None
 
 
 def test_a_server_killed_in_the_middle_of_an_export(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    mortal: ChromaServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with chroma_server() as server:
-        place = server.create_database(new_name())
-        place.create("prose").call("add", **rows([f"id {number}" for number in range(COUNT)]))
-        real, calls = Api.records, []
+    place = mortal.create_database(new_name())
+    place.create("prose").call("add", **rows([f"id {number}" for number in range(COUNT)]))
+    real, calls = Api.records, []
 
-        def records(self: Api, *arguments: Any, **options: Any) -> Any:
-            calls.append(1)
-            if len(calls) == 3:
-                server.kill()
-            return real(self, *arguments, **options)
+    def records(self: Api, *arguments: Any, **options: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 3:
+            mortal.kill()
+        return real(self, *arguments, **options)
 
-        monkeypatch.setattr(Api, "records", records)
-        with pytest.raises((ServerUnreachable, ConnectionLost)):
-            export(source_of(place, tries=2), tmp_path / "work")
-        monkeypatch.undo()
-        assert server.start()
-        assert len(export(source_of(place), tmp_path / "again").records["prose"]) == COUNT
+    monkeypatch.setattr(Api, "records", records)
+    with pytest.raises((ServerUnreachable, ConnectionLost)):
+        export(source_of(place, tries=2), tmp_path / "work")
+    assert mortal.start()
+    assert len(export(source_of(place), tmp_path / "again").records["prose"]) == COUNT
 
 
 @pytest.mark.parametrize(
@@ -209,10 +213,10 @@ def test_a_server_killed_in_the_middle_of_an_export(
     [
         ({"documents": None}, "no records"),
         ({"documents": []}, "gaps"),
-        ({"ids": ["x"] * 64}, "not asked for"),
-        ({"embeddings": [None] * 64}, "vector"),
-        ({"embeddings": [[0.5] * 8] * 63 + [[0.5]]}, "vector"),
-        ({"embeddings": [[None] * 8] * 64}, "finite"),
+        ({"ids": ["x"] * 60}, "not asked for"),
+        ({"embeddings": [None] * 60}, "does not give"),
+        ({"embeddings": [[0.5] * 8] * 59 + [[0.5]]}, "vector"),
+        ({"embeddings": [[None] * 8] * 60}, "finite"),
     ],
 )
 def test_a_server_that_lies_is_not_believed(
@@ -229,7 +233,7 @@ def test_a_server_that_lies_is_not_believed(
 
     monkeypatch.setattr(Api, "_json", lying)
     with pytest.raises(ServerFailed, match=reason):
-        export(source_of(filled), tmp_path / "work")
+        export(source_of(filled, page_size=60), tmp_path / "work")
 
 
 def test_ids_that_are_listed_without_records_are_not_waited_for_for_ever(
@@ -286,32 +290,66 @@ def test_writing_goes_on_after_a_connection_broke(
         assert target.collection(name).records() == filled.collection(name).records()
 
 
-def test_a_server_killed_while_it_is_restored_into(
-    filled: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("times", [1, 99], ids=["for-a-moment", "for-ever"])
+@pytest.mark.parametrize(
+    "lie",
+    [{"embeddings": [None]}, {"documents": ["another"]}, {"embeddings": [[0.25] * 8]}, 7],
+    ids=["no-vector", "another-text", "another-vector", "another-count"],
+)
+def test_what_was_written_is_looked_at_again_before_it_is_doubted(
+    filled: Database,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    lie: Any,
+    times: int,
 ) -> None:
     text = text_of(filled, tmp_path / "work")
-    with chroma_server() as server:
-        place = server.create_database(new_name())
-        place.create("alpha").call("add", **rows(["only this"]))
-        source = source_of(place, tries=1)
-        real, calls = Api.add, []
+    real, lies = Api._json, iter([lie] * times)
+    monkeypatch.setattr(_chroma_server_fill, "PAUSES", (0.01, 0.01))
 
-        def add(self: Api, *arguments: Any) -> None:
-            calls.append(1)
-            if len(calls) == 2:
-                server.kill()
-            real(self, *arguments)
+    def lying(self: Api, said: bytes) -> Any:
+        answer = real(self, said)
+        if isinstance(answer, int):
+            return next(lies, answer) if isinstance(lie, int) else answer
+        if said.startswith(b'{"ids"') and isinstance(lie, dict):
+            return answer | next(lies, {})
+        return answer
 
-        monkeypatch.setattr(Api, "add", add)
-        staged = source.staging("tag1", tmp_path / "staging")
-        with pytest.raises((ServerUnreachable, ConnectionLost)):
+    monkeypatch.setattr(Api, "_json", lying)
+    staged = source_of(filled.server.database(new_name())).staging("tag1", tmp_path / "staging")
+    if times == 1:
+        staged.fill([as_stream(text)])
+    else:
+        with pytest.raises(ServerFailed, match="written"):
             staged.fill([as_stream(text)])
-        with pytest.raises(HoldfastError):
-            staged.revert()
-        assert server.start()
-        source.reopen(staged.token).revert()
-        assert sorted(place.collections()) == ["alpha"]
-        assert set(place.collection("alpha").records()) == {"only this"}
+    staged.revert()
+
+
+def test_a_server_killed_while_it_is_restored_into(
+    filled: Database, mortal: ChromaServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = text_of(filled, tmp_path / "work")
+    place = mortal.create_database(new_name())
+    place.create("alpha").call("add", **rows(["only this"]))
+    source = source_of(place, tries=1)
+    real, calls = Api.add, []
+
+    def add(self: Api, *arguments: Any) -> None:
+        calls.append(1)
+        if len(calls) == 2:
+            mortal.kill()
+        real(self, *arguments)
+
+    monkeypatch.setattr(Api, "add", add)
+    staged = source.staging("tag1", tmp_path / "staging")
+    with pytest.raises((ServerUnreachable, ConnectionLost)):
+        staged.fill([as_stream(text)])
+    with pytest.raises(HoldfastError):
+        staged.revert()
+    assert mortal.start()
+    source.reopen(staged.token).revert()
+    assert sorted(place.collections()) == ["alpha"]
+    assert set(place.collection("alpha").records()) == {"only this"}
 
 
 def test_a_switch_whose_answers_are_lost_is_finished_or_reverted(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import pytest
 from holdfast.sources._http import Server
 from holdfast.testing.crashes import every_crash
 from tests.chroma_server_world import as_stream, export, new_name, rows, source_of
-from tests.servers.chroma import ChromaServer, Database, chroma_server
+from tests.servers.chroma import ChromaServer, Database
 
 pytest.importorskip("chromadb")
 
@@ -20,9 +20,8 @@ Picture = dict[str, tuple[str, dict[str, Any]]]
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[ChromaServer]:
-    with chroma_server() as server:
-        yield server
+def server(chroma: ChromaServer) -> ChromaServer:
+    return chroma
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 import urllib.error
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,7 +17,7 @@ from holdfast.errors import ServerFailed, SourceMissing, SourceUnstable
 from holdfast.model.facts import differences
 from holdfast.sources._chroma_server_api import Api
 from tests.chroma_server_world import export, new_name, rows, source_of
-from tests.servers.chroma import ChromaServer, Collection, Database, chroma_server
+from tests.servers.chroma import ChromaServer, Collection, Database
 
 pytest.importorskip("chromadb")
 
@@ -30,9 +30,8 @@ def tell(line: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[ChromaServer]:
-    with chroma_server() as server:
-        yield server
+def server(chroma: ChromaServer) -> ChromaServer:
+    return chroma
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +14,14 @@ from holdfast.sources._chroma_options import ChromaOptions
 from holdfast.sources._chroma_server import ChromaServer as ChromaServerSource
 from holdfast.sources._chroma_server_api import Api
 from tests.chroma_server_world import as_stream, export, new_name, rows, source_of
-from tests.servers.chroma import ChromaServer, Database, chroma_server
+from tests.servers.chroma import ChromaServer, Database
 
 pytest.importorskip("chromadb")
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[ChromaServer]:
-    with chroma_server() as server:
-        yield server
+def server(chroma: ChromaServer) -> ChromaServer:
+    return chroma
 
 
 @pytest.fixture

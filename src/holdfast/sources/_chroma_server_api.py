@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import compress
 from typing import Any, Self, TypeVar
 
 from pydantic_core import from_json, to_json
@@ -270,6 +271,8 @@ class Api:
     ) -> Page:
         """Return those of these records that are there, with what is included of them.
 
+        A record whose vector is asked for and not given is taken as not there.
+
         Raises:
             Gone: the collection is not there any more.
             TooMuch: they are more than `BIGGEST_ANSWER`; ask for fewer.
@@ -286,6 +289,9 @@ class Api:
             raise self.failed(f"what it gives of {collection.name} has gaps")
         if not set(columns["ids"]) <= set(ids):
             raise self.failed(f"it gives records of {collection.name} that were not asked for")
+        if None in columns.get("embeddings", ()):  # its index does not have them yet, or any more
+            whole = [vector is not None for vector in columns["embeddings"]]
+            columns = {name: list(compress(column, whole)) for name, column in columns.items()}
         return Page(columns, len(body))
 
     def add(self, collection: Collection, columns: Mapping[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +18,7 @@ from ._chroma_server_format import Begin, End, Head, Records, items
 from ._chroma_server_plan import Plan, Staged
 from ._chroma_server_scope import STAGED, Mark, Scope
 
+PAUSES = (0.05, 0.2, 0.8)  # seconds between looks at what was written
 SAMPLES = 8  # records of a collection that are read back and compared
 MOST = 5000  # records at once, where the server does not say how many it takes
 ROUNDING = 1e-4  # of the largest number; 3e-6 was measured
@@ -160,18 +162,30 @@ class Filler:
         return [np.frombuffer(vector, "<f4").tolist() for vector in vectors]
 
     def _prove(self, current: Open, count: int) -> None:
-        """Count what is there, and read some of it back."""
+        """Count what is there, and read some of it back; a busy server may need a moment."""
+        for pause in PAUSES:
+            if not self._against(current, count):
+                return
+            time.sleep(pause)
+        if reason := self._against(current, count):
+            raise self._api.failed(reason)
+
+    def _against(self, current: Open, count: int) -> str:
+        """Say what is wrong with a collection that was written; empty if nothing."""
         title, made = current.begin.title, current.made
         try:
             found = self._api.count(made)
             if found != count:
-                raise self._api.failed(f"{count} records were written to {title}, it has {found}")
+                return f"{count} records were written to {title}, and it has {found}"
             for sample in current.samples:
                 columns = self._api.records(made, [sample.id]).columns
-                if not _is_there(sample, columns, made.metric):
-                    raise self._api.failed(f"{title} does not give back what was written")
+                if columns["ids"] != [sample.id]:
+                    return f"{title} lost a record that was written: {sample.id}"
+                if not _is_alike(sample, columns, made.metric):
+                    return f"{title} has another {sample.id} than was written"
         except Gone:
-            raise self._api.failed(f"the new {title} was deleted while it was written") from None
+            return f"the new {title} was deleted while it was written"
+        return ""
 
     def _unfit(self, reason: str) -> TargetUnfit:
         return TargetUnfit(component=self._component, path=self._api.where, reason=reason)
@@ -191,9 +205,7 @@ def _settings(one: Collection) -> Iterator[dict[str, Any]]:
     yield metadata
 
 
-def _is_there(sample: Sample, columns: Mapping[str, list[Any]], metric: str | None) -> bool:
-    if columns["ids"] != [sample.id]:
-        return False
+def _is_alike(sample: Sample, columns: Mapping[str, list[Any]], metric: str | None) -> bool:
     digest = _digest(columns["documents"][0], columns["metadatas"][0], columns["uris"][0])
     return digest == sample.digest and _near(sample.vector, columns["embeddings"][0], metric)
 
