@@ -6,7 +6,10 @@ import os
 from pathlib import Path
 from typing import ClassVar
 
+import pytest
+
 from holdfast.ports import Source
+from holdfast.sources import _objects_read
 from holdfast.sources._objects_keys import key_of
 from holdfast.sources.objects import ObjectsOptions, ObjectsSource
 from holdfast.testing.source_contract import SourceContract
@@ -21,12 +24,17 @@ from tests.objects_world import (
 )
 
 OTHERS = "team/other.txt"  # beside the prefix
-LARGE = os.urandom(9 << 20)  # more than one request reads, and uploads
+LARGE = os.urandom(300_000)  # more than one request reads, here
+PIECE = 1 << 17
 
 
 class TestBucket(SourceContract):
     discoverable: ClassVar[bool] = False
     prefix: ClassVar[str] = ""
+
+    @pytest.fixture(autouse=True)
+    def _small_pieces(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(_objects_read, "PIECE", PIECE)
 
     def make_source(self, name: str, folder: Path) -> ObjectsSource:
         url = f"s3://{bucket_of(folder)}/{self.prefix}"

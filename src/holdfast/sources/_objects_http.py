@@ -11,17 +11,14 @@ Every failure leaves as a row of ``errors``, but for the statuses that a caller 
 from __future__ import annotations
 
 import hashlib
-import http.client
-import io
 import random
-import socket
 import ssl
 import threading
 import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from typing import Any, NoReturn, cast
+from typing import NoReturn
 from urllib.parse import urlsplit
 
 from holdfast.errors import (
@@ -35,6 +32,7 @@ from holdfast.errors import (
 )
 
 from ._objects_sign import NOTHING, Query, Signer, canonical, quoted
+from ._objects_wire import BrokenAnswerError, Connection, Head
 from ._objects_xml import problem_in
 
 PASSING = frozenset({408, 429, 500, 502, 503, 504})
@@ -43,7 +41,6 @@ OTHER_REGION = frozenset({"AuthorizationHeaderMalformed", "PermanentRedirect", "
 REFUSED = frozenset({401, 403})
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 8.0  # seconds
 AMAZON = "amazonaws.com"
-BUFFER = 1 << 16  # bytes
 SHOWN = 200  # characters of what a server says
 
 
@@ -109,10 +106,6 @@ class Answer:
         return self.headers.get("etag", "")
 
 
-class CutShortError(OSError):
-    """An answer ended before it was whole."""
-
-
 @dataclass(slots=True)
 class _Body:
     """The body of an object, as far as it got; it may come by several answers."""
@@ -120,18 +113,15 @@ class _Body:
     data: bytearray = field(default_factory=bytearray)
     got: int = 0
 
-    def take(self, response: http.client.HTTPResponse, size: int) -> None:
+    def take(self, connection: Connection, size: int) -> None:
         """Read exactly ``size`` more bytes; what came before a break stays."""
         if not self.got:
             self.data = bytearray(size)
         if self.got + size != len(self.data):
-            raise CutShortError("it continued with another length")
+            raise BrokenAnswerError("it continued with another length")
         with memoryview(self.data) as view:
             while self.got < len(self.data):
-                count = response.readinto(view[self.got :])
-                if not count:
-                    raise CutShortError(f"it ended {len(self.data) - self.got} bytes early")
-                self.got += count
+                self.got += connection.read_into(view[self.got :])
 
 
 class Client:
@@ -151,8 +141,8 @@ class Client:
         self.signer = signer
         self.patience = patience
         self._context = context
-        self._idle: list[http.client.HTTPConnection] = []
-        self._busy: set[http.client.HTTPConnection] = set()
+        self._idle: list[Connection] = []
+        self._busy: set[Connection] = set()
         self._abandoned = False
         self._lock = threading.Lock()
 
@@ -175,9 +165,8 @@ class Client:
             self._abandoned = True
             busy = list(self._busy)
         for connection in busy:
-            if (sock := connection.sock) is not None:
-                with suppress(OSError):
-                    sock.shutdown(socket.SHUT_RDWR)
+            with suppress(OSError):  # it may have ended by itself
+                connection.interrupt()
 
     # --- requests ---
 
@@ -197,12 +186,12 @@ class Client:
             AccessRefused, ServerFailed, SourceMissing: what it answers, unless ``accept`` has that.
 
         """
-        failure: OSError | http.client.HTTPException | None = None
+        failure: OSError | None = None
         answer: Answer | None = None
         for _turn in self.patience.turns():
             try:
                 answer = self._once(method, key, query, headers or {}, body)
-            except (OSError, http.client.HTTPException) as error:
+            except OSError as error:
                 self._refuse_hopeless(error)
                 failure, answer = error, None
                 continue
@@ -235,14 +224,14 @@ class Client:
         """
         body = _Body()
         first: Answer | None = None
-        failure: OSError | http.client.HTTPException | None = None
+        failure: OSError | None = None
         answer: Answer | None = None
         for _turn in self.patience.turns():
             end = None if length is None else start + length
             headers = _part(start + body.got, end, etag)
             try:
                 answer = self._once("GET", key, query, headers, b"", body, limit)
-            except (OSError, http.client.HTTPException) as error:
+            except OSError as error:
                 self._refuse_hopeless(error)
                 failure, answer = error, None
                 if isinstance(error, BodyBrokenError) and first is None:
@@ -275,24 +264,24 @@ class Client:
             with self._watching(connection):
                 try:
                     self._send(connection, method, key, query, headers, body)
-                    response = connection.getresponse()
-                except (OSError, http.client.HTTPException):
+                    head = connection.head(method)
+                except OSError:
                     connection.close()
                     if not used:
                         raise
                 else:
-                    return self._received(connection, response, into, limit)
+                    return self._received(connection, head, into, limit)
             connection, used = self._connect(), False
 
     @contextmanager
-    def _watching(self, connection: http.client.HTTPConnection) -> Iterator[None]:
+    def _watching(self, connection: Connection) -> Iterator[None]:
         """Let `abandon` know of a connection in use; keep it for the next one if it is good."""
         with self._lock:
             self._busy.add(connection)
         clean = False
         try:
             yield
-            clean = connection.sock is not None and not self._abandoned
+            clean = connection.usable and not self._abandoned
         finally:
             with self._lock:
                 self._busy.discard(connection)
@@ -303,7 +292,7 @@ class Client:
 
     def _send(  # noqa: PLR0913, PLR0917 - the parts of a request, in their order
         self,
-        connection: http.client.HTTPConnection,
+        connection: Connection,
         method: str,
         key: str,
         query: Query,
@@ -316,44 +305,37 @@ class Client:
         digest = hashlib.sha256(body).hexdigest() if body else NOTHING
         signed = self.signer.signed(method, host, path, query, sent, digest)
         target = f"{path}?{canonical(query)}" if query else path
-        connection.putrequest(method, target, skip_host=True, skip_accept_encoding=True)
-        for name, value in signed.items():
-            connection.putheader(name, value)
-        if body or method in {"PUT", "POST"}:
-            connection.putheader("content-length", str(len(body)))
-        connection.endheaders(body or None)
+        connection.send(method, target, signed, body)
 
     def _received(
         self,
-        connection: http.client.HTTPConnection,
-        response: http.client.HTTPResponse,
+        connection: Connection,
+        head: Head,
         into: _Body | None,
         limit: int,
     ) -> Answer:
         """Read an answer; the body of an object goes ``into`` what of it there is already."""
-        answer = Answer(response.status, _headers(response))
-        if into is None or response.status not in {200, 206}:
-            answer.body = response.read()
-            return answer
-        if into.got and response.status != 206:  # noqa: PLR2004 - partial content
+        answer = Answer(head.status, head.headers)
+        if into is None or head.status not in {200, 206}:
+            answer.body = connection.read(head)
+        elif into.got and head.status != 206:  # noqa: PLR2004 - partial content
             raise self._failed("it does not continue where an answer broke off")
-        size = response.length
-        if size is None and not into.got:
-            into.data = bytearray(response.read(limit + 1))  # in chunks: a break shows by itself
-            size = into.got = len(into.data)
-            answer.longer = size > limit
-        elif size is None or into.got + size > limit:
+        elif head.length is None and not into.got:
+            into.data = bytearray(connection.read(head, limit))
+            into.got = len(into.data)
+            answer.longer = into.got > limit
+        elif head.length is None or into.got + head.length > limit:
             answer.longer = True
         else:
             try:
-                into.take(response, size)
-            except (OSError, http.client.HTTPException) as error:
+                into.take(connection, head.length)
+            except OSError as error:
                 raise BodyBrokenError(answer, error) from error
-        if answer.longer:
+        if head.closes or answer.longer:
             connection.close()
         return answer
 
-    def _connection(self) -> tuple[http.client.HTTPConnection, bool]:
+    def _connection(self) -> tuple[Connection, bool]:
         """Return a connection, and whether it was used before."""
         with self._lock:
             if self._abandoned:
@@ -362,24 +344,28 @@ class Client:
                 return self._idle.pop(), True
         return self._connect(), False
 
-    def _connect(self) -> http.client.HTTPConnection:
-        region = self.signer.region
-        host = self.address.host(region)
-        connection: http.client.HTTPConnection
-        if urlsplit(self.address.base(region)).scheme == "https":
-            connection = http.client.HTTPSConnection(
-                host, timeout=self.patience.connect, context=self._context
-            )
-        else:
-            connection = http.client.HTTPConnection(host, timeout=self.patience.connect)
-        connection.response_class = _Response
+    def _connect(self) -> Connection:
+        parts = urlsplit(self.address.base(self.signer.region))
+        host = urlsplit(f"//{self.address.host(self.signer.region)}")
+        secure = parts.scheme == "https"
+        context = self._trusting() if secure else None
         try:
-            connection.connect()
+            return Connection(
+                host.hostname or "",
+                host.port or (443 if secure else 80),
+                context,
+                self.patience.connect,
+                self.patience.answer,
+            )
         except OSError as error:
             raise NotConnectedError(_said(error)) from error
-        connection.sock.settimeout(self.patience.answer)
-        connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return connection
+
+    def _trusting(self) -> ssl.SSLContext:
+        """Return what certificates are judged by; to make it takes as long as many requests."""
+        with self._lock:
+            if self._context is None:
+                self._context = ssl.create_default_context()
+            return self._context
 
     # --- judging ---
 
@@ -433,29 +419,6 @@ class Client:
         return ConnectionLost(component=self.component, where=self.where, reason=reason)
 
 
-class _Lines(io.BufferedReader):
-    """The bytes of a connection; a line that breaks off is an error.
-
-    The library would take headers that broke off for all of them, and what describes an object
-    would be lost in silence.
-    """
-
-    def readline(self, size: int | None = -1, /) -> bytes:
-        line = super().readline(size)
-        if not line.endswith(b"\n") and (size is None or size < 0 or len(line) < size):
-            raise CutShortError("it ended in its headers")
-        return line
-
-
-class _Response(http.client.HTTPResponse):
-    """An answer whose headers are whole."""
-
-    def __init__(self, sock: socket.socket, *rest: Any, **more: Any) -> None:
-        super().__init__(sock, *rest, **more)
-        self.fp.close()
-        self.fp = _Lines(cast("io.RawIOBase", sock.makefile("rb", buffering=0)), BUFFER)
-
-
 class NotConnectedError(OSError):
     """No connection could be made."""
 
@@ -473,16 +436,6 @@ def _part(start: int, end: int | None, etag: str) -> dict[str, str]:
     if start or end is not None:
         headers["range"] = f"bytes={start}-" + ("" if end is None else str(end - 1))
     return headers
-
-
-def _headers(response: http.client.HTTPResponse) -> dict[str, str]:
-    """Return the headers with the bytes of their values as UTF-8, where they are that."""
-    return {
-        name.lower(): value
-        if value.isascii()
-        else value.encode("latin-1", "replace").decode("utf-8", "surrogateescape")
-        for name, value in response.getheaders()
-    }
 
 
 def _said(error: Exception | None) -> str:

@@ -6,6 +6,7 @@ import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import islice
 
 from holdfast.errors import SourceMissing, SourceUnreadable
 from holdfast.model.artifact import TreeItems
@@ -22,6 +23,7 @@ from ._objects_tally import Tally
 from ._objects_xml import Listed
 
 LABEL = "minio"
+SAMPLED = 2000  # objects
 LOOKING = 2  # attempts, where another store can stand in
 
 
@@ -106,6 +108,11 @@ class BucketStore:
         """Give the objects as files of a tree."""
         with self.open() as bucket:
             yield from self._reader(bucket).items(tally, made_ns)
+
+    def sample(self) -> int:
+        """Return how many bytes are in the first pages of the list: a bucket may have millions."""
+        with self.open() as bucket:
+            return sum(one.size for one in islice(self.there(bucket), SAMPLED))
 
     def keys(self) -> Iterator[str]:
         """Give the keys of the objects, without the prefix."""

@@ -78,13 +78,14 @@ def page_of(body: bytes) -> Page:
 
 
 def _listed(element: ET.Element, *, encoded: bool) -> Listed:
+    texts = {_name(child): child.text or "" for child in element}
     return Listed(
-        key=_key(_text(element, "Key"), encoded=encoded),
-        size=int(_text(element, "Size") or 0),
-        etag=_text(element, "ETag"),
-        changed=_text(element, "LastModified"),
-        version=_text(element, "VersionId"),
-        latest=_text(element, "IsLatest") != "false",
+        key=_key(texts.get("Key", ""), encoded=encoded),
+        size=int(texts.get("Size") or 0),
+        etag=texts.get("ETag", ""),
+        changed=texts.get("LastModified", ""),
+        version=texts.get("VersionId", ""),
+        latest=texts.get("IsLatest") != "false",
         deleted=_name(element) == "DeleteMarker",
     )
 

@@ -105,12 +105,11 @@ class ObjectsSource:
     # --- looking ---
 
     def probe(self) -> Probe:
-        """Look whether the bucket can be listed, and how much is in it."""
+        """Look whether the bucket can be listed; ``size`` is that of its first objects."""
         try:
             store = self._chosen()
             store.demand()
-            tally = Tally()
-            store.count(tally)
+            size = store.sample()
         except HoldfastError as error:
             return Probe(reachable=False, problems=(str(error),))
         problems: tuple[str, ...] = ()
@@ -119,7 +118,7 @@ class ObjectsSource:
         return Probe(
             reachable=True,
             version="S3" if isinstance(store, BucketStore) else "",
-            size=tally.size,
+            size=size,
             rights="list" if isinstance(store, BucketStore) else "",
             problems=problems,
         )
