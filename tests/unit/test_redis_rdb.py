@@ -221,6 +221,12 @@ def test_a_server_may_write_no_checksum() -> None:
     assert not read(rdb(key(0, string(b"x")), crc=bytes(8))).checksummed
 
 
+def test_a_length_that_cannot_be_is_not_believed() -> None:
+    for body in (b"\xfa\x81" + b"\x10" * 8, b"\xfa\x80\x10\x00\x00\x00"):
+        with pytest.raises(RdbDamaged, match="a name of"):
+            read(rdb(body + bytes(100)))
+
+
 def test_what_follows_the_end_is_damage() -> None:
     with pytest.raises(RdbDamaged, match="follows"):
         read(rdb(b"") + b"x")

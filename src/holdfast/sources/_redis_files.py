@@ -36,6 +36,34 @@ class Files:
     folder: Path
     restart: Sequence[str]
 
+    def prove(self, wire: Wire, save: Callable[[Wire], None]) -> None:
+        """Let the server save itself, and look whether that came into the folder.
+
+        Were the folder another one, the server would come up with whatever lies in its own.
+
+        Raises:
+            Untouched: it did not, or the server does not say where it would be.
+
+        """
+        name = wire.setting("dbfilename")
+        if name is None:
+            raise Untouched(
+                self._unfit("the server does not tell its configuration"), elsewise=True
+            )
+        before = self._state(name)
+        save(wire)
+        if self._state(name) == before:
+            reason = "the server did not save itself there: it is not its `dir`"
+            raise Untouched(self._unfit(reason), elsewise=True)
+
+    def _state(self, name: str) -> tuple[int, int] | None:
+        """Return what changes whenever a file is replaced; None if there is none."""
+        try:
+            status = (self.folder / name).stat()
+        except OSError:
+            return None
+        return status.st_ino, status.st_mtime_ns
+
     def load(self, wire: Wire, rdb: Path, begun: Callable[[Mapping[str, str]], None]) -> None:
         """Replace the server's files and start it again.
 
@@ -47,9 +75,6 @@ class Files:
 
         """
         names = {name: wire.setting(name) for name in (*_NAMES, *WRITING)}
-        if names["dbfilename"] is None or not self.folder.is_dir():
-            reason = f"its configuration cannot be asked, or {self.folder} is no folder"
-            raise Untouched(self._unfit(reason), elsewise=True)
         before = {"run_id": wire.info("server")["run_id"]}
         before |= {name: names[name] or "" for name in WRITING}
         begun(before)

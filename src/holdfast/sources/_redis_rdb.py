@@ -50,6 +50,7 @@ _MODULE_STRING = 5
 _MODULE_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 
 _MARGIN = 192  # bytes within which one short key and the lengths of its value lie
+_LONGEST_NAME = 1 << 26  # bytes of a string that is read and not stepped over
 _LONGEST_HEAD = 19  # bytes before the content of a string
 
 
@@ -361,6 +362,8 @@ class _Reader:
             self._need(0)
 
     def _take(self, count: int) -> bytes:
+        if count > _LONGEST_NAME:
+            raise RdbDamaged(f"a name of {count} bytes at byte {self._offset}")
         self._need(count)
         taken = self._data[self._pos : self._pos + count]
         if len(taken) < count:

@@ -25,7 +25,7 @@ from holdfast.errors import NoSpace, SourceCorrupt, StateUnwritable
 from holdfast.model.artifact import Artifact, Chunks, Stream
 from holdfast.ports import Source, Token
 
-from ._redis_check import checked, read_file
+from ._redis_check import checked, native_problems, read_file
 from ._redis_dump import Way, dumping
 from ._redis_feed import Untouched
 from ._redis_hold import Held, writers_held
@@ -122,6 +122,9 @@ class RedisStaged:
 
             summary = checked(self._live.name, rdb.name, written_on())
             os.fsync(file.fileno())
+        if not summary.checksummed and (problems := native_problems(path)):
+            reason = "; ".join(problems)
+            raise SourceCorrupt(component=self._live.name, path=rdb.name, reason=reason)
         return summary
 
     def _take_users(self, acl: Stream | None) -> None:

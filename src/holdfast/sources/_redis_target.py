@@ -14,6 +14,7 @@ from ._redis_feed import POLL, Feeding, Untouched
 from ._redis_files import Files, resume
 from ._redis_rdb import Summary
 from ._redis_replay import replay
+from ._redis_scan import databases
 from ._redis_wire import Access, Said, Wire, text
 
 How = Literal["auto", "replication", "file", "commands"]
@@ -149,10 +150,21 @@ class Target:
         identity: str,
         begun: Begun,
     ) -> None:
-        del summary, identity
+        del identity
         if self.folder is None or not self.restart:
             raise Untouched(self.unfit("restoring by file needs `folder` and `restart`"))
-        Files(self.access, self.folder, self.restart).load(wire, rdb, begun)
+        files = Files(self.access, self.folder, self.restart)
+        files.prove(wire, self._save)
+        files.load(wire, rdb, begun)
+        with self.access.connect() as again:
+            self._expect(again, summary)
+
+    def _expect(self, wire: Wire, summary: Summary) -> None:
+        """Raise unless a server that was started again has what never expires."""
+        found = databases(wire)
+        for database, keys in summary.keys.items():
+            if found.get(database, (0, 0))[0] < keys - summary.expiring[database]:
+                raise self.access.failed("it came up without the data that was put into its folder")
 
     def _by_commands(
         self,
