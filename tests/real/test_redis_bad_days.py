@@ -813,7 +813,8 @@ def test_a_restore_that_was_killed_while_the_server_loads_is_reverted(
     assert os.waitstatus_to_exitcode(status) == -9
     role = server.client().info("replication")["role"]
     assert role == ("master" if moment in {"begun", "master"} else "slave")
-    source_of(server).reopen(staged.token).revert()
+    way = "commands" if moment == "replica" else "auto"  # which a replica would refuse
+    source_of(server, restore=way).reopen(staged.token).revert()
     assert content(server) == before
     assert server.client().info("replication")["role"] == "master"
     server.client().set("written afterwards", "x")
