@@ -708,6 +708,16 @@ def test_no_server_program_no_twin(
         pytest.fail("a twin was made of nothing")
 
 
+@needs_valkey
+def test_a_server_program_that_is_too_old_makes_no_twin(workspace: Path) -> None:
+    with (
+        running(VALKEY) as newer,
+        pytest.raises(NoScratch, match="reads RDB version 10, and not 11"),
+        source_of(newer).scratch(workspace),
+    ):
+        pytest.fail("a twin was made that cannot read the backup")
+
+
 def test_a_twin_ends_with_us(server: Server, workspace: Path) -> None:
     child = os.fork()
     if child == 0:

@@ -14,7 +14,7 @@ from typing import ClassVar, Literal, Self, cast
 
 from pydantic import field_validator, model_validator
 
-from holdfast.errors import AccessRefused, HoldfastError, UsageInvalid
+from holdfast.errors import AccessRefused, HoldfastError, NoScratch, UsageInvalid
 from holdfast.model.artifact import Artifact, Chunks, Stream
 from holdfast.model.facts import Discovery, Facts, Inspection, Json, Probe
 from holdfast.model.options import Field, LocalPath, Options
@@ -29,7 +29,7 @@ from ._redis_place import Place, parse
 from ._redis_rdb import Summary
 from ._redis_scan import NOTE, databases, scan_keys
 from ._redis_staged import MODULES, RDB, USERS, RedisStaged
-from ._redis_target import Target, listen_address, loaded_modules
+from ._redis_target import Target, listen_address, loaded_modules, rdb_version
 from ._redis_twin import twin
 from ._redis_users import parsed, users, written
 from ._redis_view import RdbView
@@ -303,11 +303,11 @@ class RedisSource:
         """Give an empty server of our own, where none of the keys expires.
 
         Raises:
-            NoScratch: there is no server program on this machine.
+            NoScratch: there is no server program on this machine, or one that is too old.
 
         """
         with twin(self._access, workspace) as socket:
-            yield self._with(
+            source = self._with(
                 url=str(Place(path=str(socket))),
                 password="",  # nobody else reaches its socket
                 restore="replication",
@@ -315,6 +315,19 @@ class RedisSource:
                 folder=None,
                 restart=(),
             )
+            reads, writes = source.rdb_version(), self.rdb_version()
+            if reads < writes:
+                reason = f"the server program here reads RDB version {reads}, and not {writes}"
+                raise NoScratch(component=self.name, reason=reason)
+            yield source
+
+    def rdb_version(self) -> int:
+        """Return which RDB files the server reads and writes; 0 if it is not there."""
+        try:
+            with self._access.connect() as wire:
+                return rdb_version(wire)
+        except HoldfastError:
+            return 0
 
     def occupants(self) -> Sequence[str]:
         """Name nobody: clients of a server notice what becomes of it."""
