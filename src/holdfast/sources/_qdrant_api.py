@@ -161,14 +161,17 @@ class Qdrant:
         size = snapshot.size or None
         return self.server.download(place, size=size, sha256=snapshot.checksum)
 
-    def upload(self, name: str, chunks: Iterator[Chunk], *, file: str, sha256: str) -> None:
+    def upload(
+        self, name: str, chunks: Iterator[Chunk], *, file: str, sha256: str, alone: bool = True
+    ) -> None:
         """Recover a collection from a snapshot, whose bytes it gets under the name ``file``.
 
         It must be deleted then, also after a failure: see the top of this module. ``sha256`` may be
-        empty; with it the server refuses bytes that are others.
+        empty; with it the server refuses bytes that are others. Unless it is ``alone``, each node
+        of its cluster gets the same: then none is to bring itself in line with another.
         """
         boundary = secrets.token_hex(16)
-        params = {"wait": "true", "priority": "snapshot"}
+        params = {"wait": "true", "priority": "snapshot" if alone else "no_sync"}
         self.server.call(
             "POST",
             path("collections", name, "snapshots", "upload"),

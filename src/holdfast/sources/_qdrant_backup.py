@@ -20,6 +20,7 @@ from holdfast.model.artifact import Artifact, Chunks, Stream
 from ._qdrant_api import Actions, creating_alias
 from ._qdrant_count import Contents
 from ._qdrant_facts import Described
+from ._qdrant_merge import SHARDS
 from ._qdrant_reading import Open
 from ._qdrant_taking import Taken
 
@@ -42,7 +43,7 @@ class Stored:
     aliases: Mapping[str, str]
 
 
-def snapshot_name(collection: str, node: int, nodes: int) -> str:
+def snapshot_name(collection: str, node: int = 0, nodes: int = 1) -> str:
     """Return the name of the file that a snapshot is kept as."""
     stem = quote(collection, safe="")
     if len(stem) > LONGEST_STEM:
@@ -80,7 +81,7 @@ def snapshot_stream(one: Taken, open_: Open, nodes: int) -> Stream:
         open_,
         one.snapshot.size,
         part_of(one.collection, one.node),
-        {COLLECTION: one.collection, SHA256: one.snapshot.checksum},
+        {COLLECTION: one.collection, SHA256: one.snapshot.checksum, SHARDS: one.shards},
         compressible=True,
     )
 

@@ -22,6 +22,7 @@ import hashlib
 import math
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from functools import partial
@@ -33,14 +34,25 @@ from holdfast.model.artifact import CHUNK, Artifact, Chunks, Stream
 from holdfast.ports import Source, Token
 
 from ._qdrant_api import Qdrant, creating_alias, deleting_alias
-from ._qdrant_backup import SHA256, NotOursError, Stored, points_of, stored
+from ._qdrant_backup import (
+    SHA256,
+    NotOursError,
+    Stored,
+    points_of,
+    problems_of,
+    snapshot_name,
+    stored,
+)
 from ._qdrant_count import Contents
 from ._qdrant_facts import LONGEST_NAME, Names, shape_of
+from ._qdrant_merge import SHARDS, merged
 from ._qdrant_reading import Open, Tally
 from ._qdrant_state import State
 from ._qdrant_taking import swept, taken
+from ._qdrant_tar import NotATarError
 from ._swap import FULL
 
+AGREEING = 0.1  # seconds between two looks at the nodes of a cluster
 SAMPLE = 32  # points of a staged collection that are looked at closely
 
 
@@ -98,14 +110,15 @@ class QdrantStaged:
         except NotOursError as error:
             raise self._unfit(str(error)) from error
         with self._live.nodes() as nodes, self._foreseen():
-            self._refuse_conflicts(nodes[0])
+            qdrant = nodes[0]
+            self._refuse_conflicts(qdrant)
             state = State()
             for name, snapshots in self._backup.snapshots.items():
                 state.staged.append(name)
                 state.save(self._workspace)
                 there = self._beside.there(name)
-                contents = [self._upload_counted(nodes, there, one) for one in snapshots]
-                self._check(nodes[0], name, there, contents)
+                contents = self._upload_counted(nodes, there, snapshots)
+                self._check(qdrant, name, there, contents)
 
     def _refuse_conflicts(self, qdrant: Qdrant) -> None:
         """Refuse what could not be switched, before anything is uploaded."""
@@ -119,20 +132,25 @@ class QdrantStaged:
             if self._names.there(alias) in names:
                 raise self._unfit(f"{alias} is a collection there, but an alias in the backup")
 
-    def _upload_counted(self, nodes: Sequence[Qdrant], there: str, snapshot: Stream) -> Contents:
+    def _upload_counted(
+        self, nodes: Sequence[Qdrant], there: str, snapshots: Sequence[Stream]
+    ) -> Contents:
         """Upload a snapshot and return what went by."""
         tally = Tally(self._workspace)
 
         @contextmanager
         def opened() -> Iterator[Chunks]:
-            with snapshot.open() as chunks, closing(tally.over(chunks)) as counted:
+            with merged(snapshots)() as chunks, closing(tally.over(chunks)) as counted:
                 yield counted
 
-        self._upload(nodes, there, opened, snapshot.labels.get(SHA256, ""))
-        if tally.contents is None or tally.contents.problems:
-            problems = tally.contents.problems if tally.contents else ("it was not read",)
-            raise self._unfit(f"{snapshot.name}: {'; '.join(problems)}")
-        return tally.contents
+        try:
+            self._upload(nodes, there, opened, _sum_of(snapshots))
+        except NotATarError as error:
+            raise self._unfit(f"{snapshots[0].name}: {error}") from error
+        contents = tally.contents or Contents(problems=("it was not read to its end",))
+        if problems := problems_of([contents]):
+            raise self._unfit(f"{snapshots[0].name}: {'; '.join(problems)}")
+        return contents
 
     def _upload(
         self,
@@ -142,7 +160,7 @@ class QdrantStaged:
         sha256: str,
         before_end: Callable[[], None] = lambda: None,
     ) -> None:
-        """Recover a collection on every node; each takes the shards that are its own.
+        """Recover a collection on every node, each of which takes the shards that are its own.
 
         ``before_end`` is called when all bytes are sent, but the server does not know it yet.
         Nothing of the upload stays on a server that can be reached.
@@ -151,26 +169,37 @@ class QdrantStaged:
             try:
                 with open_() as chunks:
                     sent = _followed(chunks, before_end)
-                    qdrant.upload(there, sent, file=self._file, sha256=sha256)
+                    alone = len(nodes) == 1
+                    qdrant.upload(there, sent, file=self._file, sha256=sha256, alone=alone)
             except BaseException:
                 with suppress(HoldfastError):  # `revert` tries again
                     qdrant.delete_snapshot(there, self._file)
                 raise
             qdrant.delete_snapshot(there, self._file)
+        if len(nodes) > 1:
+            self._await_all_shards(nodes, there)
 
-    def _check(self, qdrant: Qdrant, name: str, there: str, contents: Sequence[Contents]) -> None:
+    def _await_all_shards(self, nodes: Sequence[Qdrant], there: str) -> None:
+        """Wait until the nodes of a cluster agree that every shard may be asked."""
+        ends = time.monotonic() + self._live.limit
+        while not all(_all_active(node.cluster(there)) for node in nodes):
+            if time.monotonic() > ends:
+                raise nodes[0].server.failed(f"{there} has shards that do not become active")
+            time.sleep(AGREEING)
+
+    def _check(self, qdrant: Qdrant, name: str, there: str, contents: Contents) -> None:
         """Refuse a staged collection that is not what went into it."""
         described = qdrant.collection(there)
         if described is None:
             raise qdrant.server.failed(f"{name} was uploaded and is not there")
         params = described["config"]["params"]
-        wanted = contents[0].config["params"]
+        wanted = contents.config["params"]
         for what in ("vectors", "sparse_vectors"):
             if (params.get(what) or {}) != (wanted.get(what) or {}):
                 raise qdrant.server.failed(f"{name} has other {what} than its snapshot")
         count = qdrant.count(there)
-        if not any(one.undecided for one in contents) and count != points_of(contents):
-            expected = points_of(contents)
+        expected = points_of([contents])
+        if not contents.undecided and count != expected:
             raise qdrant.server.failed(f"{name} has {count} points of {expected} in its snapshot")
         self._try_sample(qdrant, name, there, params)
 
@@ -200,41 +229,40 @@ class QdrantStaged:
         """
         state = State.load(self._workspace) or State()
         with self._live.nodes() as nodes, self._foreseen():
+            qdrant = nodes[0]
             self._keep(nodes, state)
             state.bridged = True
             state.save(self._workspace)
-            nodes[0].change_aliases(self._pointing(state, self._beside))
+            qdrant.change_aliases(self._pointing(state, self._beside))
             for name, snapshots in self._backup.snapshots.items():
                 there = self._names.there(name)
                 begin = partial(self._begin, state, name)
-                self._make_way(nodes[0], there, self._beside.there(name), begin)
-                for snapshot in snapshots:
-                    sha256 = snapshot.labels.get(SHA256, "")
-                    self._upload(nodes, there, snapshot.open, sha256, before_end=begin)
-            nodes[0].change_aliases(self._pointing(state, self._names))
+                self._make_way(qdrant, there, self._beside.there(name), begin)
+                self._upload(nodes, there, merged(snapshots), _sum_of(snapshots), begin)
+            qdrant.change_aliases(self._pointing(state, self._names))
             for name in self._backup.snapshots:
-                self._compare(nodes[0], name)
+                self._compare(qdrant, name)
 
     def _keep(self, nodes: Sequence[Qdrant], state: State) -> None:
         """Bring what is live into the workspace, and note what the aliases stand for."""
-        live = set(nodes[0].names())
+        qdrant = nodes[0]
+        live = set(qdrant.names())
         for name in self._backup.snapshots:
             there = self._names.there(name)
             if there not in live:
                 continue
-            sums = [
-                self._keep_one(qdrant, there, self._kept(name, number))
-                for number, qdrant in enumerate(nodes)
+            state.existed[name] = [
+                self._keep_one(node, there, self._kept(name, number))
+                for number, node in enumerate(nodes)
             ]
-            state.existed[name] = sums
-            state.shapes[name] = shape_of(nodes[0].collection(there) or {})
+            state.shapes[name] = shape_of(qdrant.collection(there) or {})
         targets = {self._names.there(name) for name in self._backup.snapshots}
-        now = nodes[0].aliases()
+        now = qdrant.aliases()
         wanted = [self._names.there(alias) for alias in self._backup.aliases]
         moved = [alias for alias, meant in now.items() if meant in targets]
         state.aliases = {alias: now.get(alias) for alias in {*wanted, *moved}}
 
-    def _keep_one(self, qdrant: Qdrant, there: str, path: Path) -> str:
+    def _keep_one(self, qdrant: Qdrant, there: str, path: Path) -> tuple[str, str]:
         digest = hashlib.sha256()
         with taken(qdrant, there, limit=self._live.limit) as snapshot:
             if snapshot is None:
@@ -244,7 +272,7 @@ class QdrantStaged:
                     file.write(chunk)
                     digest.update(chunk)
                 os.fsync(file.fileno())
-        return digest.hexdigest()
+        return digest.hexdigest(), snapshot.shards
 
     def _pointing(self, state: State, names: Names) -> list[dict[str, Any]]:
         """Return the actions that make every alias stand for the new content, under these names."""
@@ -286,13 +314,14 @@ class QdrantStaged:
         if state is None:
             return
         with self._live.nodes() as nodes, self._foreseen():
+            qdrant = nodes[0]
             for name in state.switched:
                 self._put_back(nodes, name, state)
             if state.bridged:
-                nodes[0].change_aliases(_as_before(state))
+                qdrant.change_aliases(_as_before(state))
             self._remove_staged(nodes, state)
-            for qdrant in nodes:
-                swept(qdrant)
+            for node in nodes:
+                swept(node)
             self._forget(state)
 
     def _put_back(self, nodes: Sequence[Qdrant], name: str, state: State) -> None:
@@ -305,8 +334,11 @@ class QdrantStaged:
         live = nodes[0].collection(there)
         if live is not None and shape_of(live) != state.shapes[name]:
             nodes[0].delete(there)
-        for number, sha256 in enumerate(state.existed[name]):
-            self._upload(nodes, there, partial(_reading, self._kept(name, number)), sha256)
+        kept = [
+            _kept_stream(self._kept(name, number), sha256, shards)
+            for number, (sha256, shards) in enumerate(state.existed[name])
+        ]
+        self._upload(nodes, there, merged(kept), _sum_of(kept))
 
     # --- the end ---
 
@@ -317,13 +349,12 @@ class QdrantStaged:
             return None
         with self._live.nodes() as nodes, self._foreseen():
             self._remove_staged(nodes, state)
-            for qdrant in nodes:
-                swept(qdrant)
+            for node in nodes:
+                swept(node)
             if attic is not None and state.existed:
                 attic.mkdir(parents=True, exist_ok=True, mode=0o700)
-                for name, sums in state.existed.items():
-                    for number in range(len(sums)):
-                        _move(self._kept(name, number), attic / self._kept(name, number).name)
+                for path in self._all_kept(state):
+                    _move(path, attic / path.name)
             self._forget(state)
         return str(attic) if attic is not None and state.existed else None
 
@@ -337,16 +368,21 @@ class QdrantStaged:
 
     def _forget(self, state: State) -> None:
         State.remove(self._workspace)
-        for name, sums in state.existed.items():
-            for number in range(len(sums)):
-                self._kept(name, number).unlink(missing_ok=True)
+        for path in self._all_kept(state):
+            path.unlink(missing_ok=True)
 
     # --- files and errors ---
 
     def _kept(self, name: str, node: int) -> Path:
         """Return where the snapshot of a live collection lies until it is settled."""
-        stem = hashlib.sha256(name.encode()).hexdigest()[:16]
-        return self._workspace / f"{stem}-{node}.snapshot"
+        return self._workspace / snapshot_name(name, node, 1 + node)
+
+    def _all_kept(self, state: State) -> list[Path]:
+        return [
+            self._kept(name, number)
+            for name, each in state.existed.items()
+            for number in range(len(each))
+        ]
 
     def _unfit(self, reason: str) -> TargetUnfit:
         return TargetUnfit(component=self._live.name, path=self._live.where, reason=reason)
@@ -373,6 +409,12 @@ def _as_before(state: State) -> list[dict[str, Any]]:
     ]
 
 
+def _all_active(cluster: Mapping[str, Any]) -> bool:
+    shards = [*cluster["local_shards"], *cluster["remote_shards"]]
+    moving = cluster.get("shard_transfers") or []
+    return not moving and all(shard["state"] == "Active" for shard in shards)
+
+
 def _dimension(params: Mapping[str, Any], using: str) -> int:
     vectors = params.get("vectors") or {}
     one = vectors if not using else vectors.get(using, {})
@@ -385,6 +427,15 @@ def _fits(vector: Any, dimension: int) -> bool:
         return len(vector["indices"]) == len(vector["values"])
     rows = vector if vector and isinstance(vector[0], list) else [vector]
     return all(len(row) == dimension and all(map(math.isfinite, row)) for row in rows)
+
+
+def _sum_of(snapshots: Sequence[Stream]) -> str:
+    """Return the checksum of what is uploaded; of several strung together it is not known."""
+    return snapshots[0].labels.get(SHA256, "") if len(snapshots) == 1 else ""
+
+
+def _kept_stream(path: Path, sha256: str, shards: str) -> Stream:
+    return Stream(path.name, partial(_reading, path), labels={SHA256: sha256, SHARDS: shards})
 
 
 @contextmanager

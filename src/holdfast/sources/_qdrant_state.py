@@ -21,7 +21,8 @@ class State:
     """
 
     staged: list[str] = field(default_factory=list)
-    existed: dict[str, list[str]] = field(default_factory=dict)  # collection → SHA-256 per node
+    # collection → of the snapshot of each node, its SHA-256 and its shards
+    existed: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
     shapes: dict[str, dict[str, Any]] = field(default_factory=dict)  # of those, as configured
     aliases: dict[str, str | None] = field(default_factory=dict)
     bridged: bool = False  # the aliases may stand for what is staged

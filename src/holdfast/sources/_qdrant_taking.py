@@ -79,12 +79,16 @@ def is_mark(alias: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """A snapshot of a collection that lies on a node, the n-th of its cluster."""
+    """A snapshot of a collection that lies on a node, the n-th of its cluster.
+
+    ``shards`` are the numbers of those that the node has, with commas between.
+    """
 
     qdrant: Qdrant
     collection: str
     snapshot: Snapshot
     node: int
+    shards: str
 
     def open(self) -> AbstractContextManager[Chunks]:
         """Give its bytes."""
@@ -106,7 +110,9 @@ def taken(
     if qdrant.collection(collection) is None:
         yield None
         return
-    node = int(qdrant.cluster(collection)["peer_id"])
+    place = qdrant.cluster(collection)
+    node = int(place["peer_id"])
+    shards = ",".join(str(one["shard_id"]) for one in place["local_shards"])
     second = _free_second(qdrant, collection, node)
     owner = f"{identity()}-{next(_numbers)}"
     marks = [f"{MARK}.{owner}.{node}.{ASKED}.{second.strftime(SECOND)}"]
@@ -125,7 +131,7 @@ def taken(
             _active.update(marks)
             exchange = [deleting_alias(marks[0]), creating_alias(marks[1], collection)]
             qdrant.change_aliases(exchange)
-        yield Taken(qdrant, collection, snapshot, number) if snapshot else None
+        yield Taken(qdrant, collection, snapshot, number, shards) if snapshot else None
     finally:
         _active.difference_update(marks)
         # Where this fails a mark stays on the server, and a later freeze sees to the rest.

@@ -81,25 +81,25 @@ class TarReader:
             used += BLOCK
             if not any(header):
                 break
-            kind, length = header[156:157], _number(header[124:136])
-            _demand_whole(header)
+            kind, length = header[156:157], number(header[124:136])
+            demand_whole(header)
             if kind == LONG_NAME:
                 if length > LONGEST_NAME:
                     raise NotATarError("a name is longer than any")
-                name = _text((yield from self._bytes(_padded(length)))[:length])
-                used += _padded(length)
+                name = text((yield from self._bytes(padded(length)))[:length])
+                used += padded(length)
                 continue
-            path = folder + (name or _name(header))
+            path = folder + (name or name_of(header))
             name = ""
             if kind == SPARSE:
                 used += yield from self._sparse(path, header, length)
             elif kind in REGULAR:
                 yield from self._regular(path, length)
             elif kind in PASSED_OVER:
-                yield from self._pour(_padded(length), None)
+                yield from self._pour(padded(length), None)
             else:
                 raise NotATarError(f"{path} is neither a file nor a folder")
-            used += _padded(length)
+            used += padded(length)
         if size is not None:
             if used > size:
                 raise NotATarError(f"{folder} holds more than it has room for")
@@ -109,7 +109,7 @@ class TarReader:
         if self._visitor.enter(path):
             folder = path.removesuffix(".tar") + "/"
             yield from self._archive(folder, length)
-            yield from self._pour(_padded(length) - length, None)
+            yield from self._pour(padded(length) - length, None)
             self._visitor.close(path)
             return
         yield from self._content(path, [(0, length)], length, length)
@@ -128,17 +128,17 @@ class TarReader:
             more = block[FURTHER_RANGES * 24]
         if sum(size for _offset, size in ranges) != length:
             raise NotATarError(f"the map of {path} does not fit its content")
-        yield from self._content(path, ranges, length, _number(header[REAL_SIZE]))
+        yield from self._content(path, ranges, length, number(header[REAL_SIZE]))
         return used
 
     def _content(self, path: str, ranges: Ranges, length: int, size: int) -> Steps:
         take = self._visitor.open(path, size)
         if take is None:
-            yield from self._pour(_padded(length), None)
+            yield from self._pour(padded(length), None)
             return
         for offset, count in ranges:
             yield from self._pour(count, take, offset)
-        yield from self._pour(_padded(length) - length, None)
+        yield from self._pour(padded(length) - length, None)
         self._visitor.close(path)
 
     # --- bytes ---
@@ -167,13 +167,14 @@ class TarReader:
             offset += len(piece)
 
 
-def _demand_whole(header: bytes) -> None:
-    stated = _number(header[148:156])
+def demand_whole(header: bytes) -> None:
+    """Raise `NotATarError` for a header whose sum is not what it says."""
+    stated = number(header[148:156])
     if stated != sum(header) - sum(header[148:156]) + 8 * 0x20:
         raise NotATarError("a header is damaged")
 
 
-def _number(field: bytes) -> int:
+def number(field: bytes) -> int:
     """Return a number of a header: octal digits, or GNU's binary form for large ones."""
     if field[0] & 0x80:
         return int.from_bytes(bytes([field[0] & 0x7F, *field[1:]]), "big")
@@ -186,21 +187,24 @@ def _number(field: bytes) -> int:
 
 def _ranges(text: bytes) -> Ranges:
     pairs = [text[at : at + 24] for at in range(0, len(text), 24)]
-    found = [(_number(pair[:12]), _number(pair[12:])) for pair in pairs if pair[0]]
+    found = [(number(pair[:12]), number(pair[12:])) for pair in pairs if pair[0]]
     return [(offset, size) for offset, size in found if size]
 
 
-def _name(header: bytes) -> str:
+def name_of(header: bytes) -> str:
+    """Return the name in a header."""
     # Only where the magic is POSIX's own do these bytes hold the beginning of a name.
     posix = header[257:263] == b"ustar\0"
-    prefix = _text(header[345:500]) if posix else ""
-    name = _text(header[:100])
+    prefix = text(header[345:500]) if posix else ""
+    name = text(header[:100])
     return f"{prefix}/{name}" if prefix else name
 
 
-def _text(field: bytes) -> str:
+def text(field: bytes) -> str:
+    """Return the text of a field, up to the first zero."""
     return field.split(b"\0", 1)[0].decode("utf-8", "surrogateescape")
 
 
-def _padded(size: int) -> int:
+def padded(size: int) -> int:
+    """Return how many bytes a content of this size takes."""
     return -(-size // BLOCK) * BLOCK

@@ -60,7 +60,7 @@ def replay(folder: Path, *, applied: int, sizes: Sizes) -> dict[Id, bool]:
             # What is acknowledged is in the segments; only of the last one it is not quite sure.
             if not index == acknowledged <= applied:
                 raise
-        except (IndexError, KeyError, TypeError, ValueError, struct.error) as error:
+        except (IndexError, KeyError, TypeError, ValueError, RecursionError) as error:
             raise UndecidedError("an operation in its log is of an unknown form") from error
     return there
 
@@ -118,6 +118,8 @@ def _of_file(path: Path) -> Iterator[bytes]:
 
 def _replay_one(entry: bytes, there: dict[Id, bool], sizes: Sizes) -> None:
     operation, _end = _Cbor(entry).item(0)
+    if not isinstance(operation, dict) or not operation:
+        raise ValueError("no operation")
     kind = next(iter(operation))
     content = operation[kind]
     if kind == "upsert_points":
@@ -251,7 +253,7 @@ class _Cbor:
         return raw.decode(), at
 
     def _list(self, _minor: int, argument: int, at: int) -> tuple[Any, int]:
-        if argument > 0 and self._data[at] in b"\xfa\xf9":
+        if 0 < argument <= len(self._data) and self._data[at] in b"\xfa\xf9":
             found = _floats(argument).match(self._data, at)
             if found:
                 return _Floats(argument), found.end()

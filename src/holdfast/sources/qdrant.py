@@ -30,6 +30,7 @@ from ._qdrant_api import Qdrant
 from ._qdrant_backup import NotOursError, all_described, all_problems_of, recounted, stored
 from ._qdrant_count import Contents
 from ._qdrant_facts import Described, Names, facts_of, size_of
+from ._qdrant_find import find
 from ._qdrant_freeze import Freezing, frozen
 from ._qdrant_guide import guide
 from ._qdrant_keys import keys_of
@@ -72,8 +73,6 @@ class QdrantSource:
     @classmethod
     def discover(cls, folder: Path) -> Iterable[Discovery]:
         """Find servers in compose files and ``.env``."""
-        from ._qdrant_find import find
-
         return find(folder, cls.kind)
 
     # --- the server ---
