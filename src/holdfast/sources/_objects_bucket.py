@@ -37,6 +37,7 @@ COPY_PART = 1 << 30
 HOME_REGION = "us-east-1"  # the only one that is not named when a bucket is made
 GONE, CHANGED = 404, 412
 ERROR = 400
+LOOKS = 3  # requests that show how far away a server is
 Read = TypeVar("Read")
 
 
@@ -85,6 +86,12 @@ class Bucket:
         query = [("versioning", "")]
         answer = self.client.call("GET", query=query, accept=(GONE, 405, 501))
         return "" if answer.status >= ERROR else self.value(answer, "Status")
+
+    def threads(self, most: int) -> int:
+        """Return how many threads are worth while with this server; it is asked for that."""
+        for _time in range(LOOKS):
+            self.versioning()
+        return self.client.threads(most)
 
     def enable_versioning(self) -> None:
         """Keep versions from now on."""

@@ -23,7 +23,7 @@ PART = 8 << 20  # bytes of an upload's part, unless the object was uploaded by o
 LARGEST_PART = 32 << 20  # of which several are in memory
 SINGLE = 32 << 20  # bytes of an object that is uploaded whole, if it was so before
 MOST_PARTS = 10_000
-ROOM = 64 << 20  # bytes that wait to be uploaded
+ROOM = 48 << 20  # bytes that wait to be uploaded
 
 Outcome = Callable[[], None]
 """What is to be written down of a piece of work when all before it is done."""
@@ -49,7 +49,7 @@ class Filler:
             HoldfastError: the vault cannot be read, or the bucket cannot be written.
 
         """
-        threads = ThreadPoolExecutor(self.concurrency, "objects")
+        threads = ThreadPoolExecutor(self.bucket.threads(self.concurrency), "objects")
         try:
             with (
                 tree.open() as items,

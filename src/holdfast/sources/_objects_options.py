@@ -76,7 +76,10 @@ class ObjectsOptions(Options):
         description="Whether a restore removes objects that are not in the backup.",
     )
     concurrency: int = Field(
-        default=16, ge=1, le=64, description="How many requests are under way at once."
+        default=16,
+        ge=1,
+        le=64,
+        description="How many requests are under way at once, at most: a near server needs fewer.",
     )
     attempts: int = Field(
         default=6,

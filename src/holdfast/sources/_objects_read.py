@@ -30,7 +30,7 @@ from ._objects_tally import Tally
 from ._objects_xml import Listed, nanoseconds
 
 PIECE = 8 << 20  # bytes of an object that one request reads
-ROOM = 64 << 20  # bytes that are read ahead
+ROOM = 48 << 20  # bytes that are read ahead
 CHANGES = 4  # how often an object is read again that changes each time
 _MD5 = re.compile(r'"[0-9a-f]{32}"')
 PARTS = "x-amz-mp-parts-count"
@@ -109,7 +109,7 @@ class Reader:
 
     @contextmanager
     def _threads(self) -> Iterator[ThreadPoolExecutor]:
-        threads = ThreadPoolExecutor(self.concurrency, "objects")
+        threads = ThreadPoolExecutor(self.bucket.threads(self.concurrency), "objects")
         try:
             yield threads
         except BaseException:
