@@ -14,6 +14,7 @@ import pytest
 
 from holdfast.verbs.signals import DEFERRED
 from tests.other_user import can_run_python
+from tests.servers.s3 import WEED
 from tests.servers.chroma import chroma  # noqa: F401 - a fixture
 from tests.servers.postgres import postgres_17, postgres_18  # noqa: F401 - fixtures
 
@@ -43,6 +44,8 @@ def pytest_report_header() -> list[str]:
     """Say what is missing, and what that leaves untested."""
     absent = [f"{tool} ({why})" for tool, why in TOOLS.items() if shutil.which(tool) is None]
     absent += [f"{name} ({why})" for name, why in PACKAGES.items() if find_spec(name) is None]
+    if not WEED.exists():
+        absent.append("SeaweedFS (buckets of a real S3 server)")
     if not can_run_python():
         absent.append("a Python that others may run (what they may not read is tried by root only)")
     if os.geteuid() != 0:
