@@ -165,14 +165,16 @@ class Proxy:
                 return
         except OSError:
             pass
-        for end in (source, sink):
-            _break(end)
+        # What was forwarded is to arrive: a reset would take back what is not read yet.
+        _break(sink, abruptly=limit is None)
+        _break(source)
 
 
-def _break(end: socket.socket) -> None:
-    """Close an end by a reset, which wakes whoever reads from it."""
+def _break(end: socket.socket, *, abruptly: bool = True) -> None:
+    """Close an end, by a reset or after what was sent, and wake whoever reads from it."""
     try:
-        end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        if abruptly:
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         end.shutdown(socket.SHUT_RDWR)
     except OSError:
         pass
