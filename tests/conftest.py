@@ -14,9 +14,9 @@ import pytest
 
 from holdfast.verbs.signals import DEFERRED
 from tests.other_user import can_run_python
-from tests.servers.s3 import WEED
 from tests.servers.chroma import chroma  # noqa: F401 - a fixture
 from tests.servers.postgres import postgres_17, postgres_18  # noqa: F401 - fixtures
+from tests.servers.s3 import WEED
 
 # A failing example prints the line that repeats it, and the seed of the run is in the header.
 hypothesis.settings.register_profile("here", print_blob=True, deadline=None, max_examples=60)

@@ -382,6 +382,7 @@ def test_old_versions_and_deletions_come_back_in_their_order(tmp_path: Path) -> 
     staged = staging_of(copy, tmp_path)
     staged.fill(artifacts)
     assert staged.view.facts().counts == source.facts().counts
+    assert staged.view.facts().notes == ()
     staged.activate()
     staged.settle(None)
     assert history(other) == history(bucket)
@@ -397,6 +398,7 @@ def test_a_history_that_is_there_is_not_rewritten(tmp_path: Path) -> None:
     put(bucket, "kept.txt", b"three")
     staged = staging_of(source, tmp_path)
     staged.fill(artifacts)
+    assert "1 old versions are left" in staged.view.facts().notes[0]
     staged.activate()
     staged.settle(None)
     assert [content for content, _what in history(bucket)["kept.txt"]] == [

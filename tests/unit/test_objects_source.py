@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -257,3 +258,11 @@ def test_headers_of_an_object() -> None:
         "x-amz-tagging": "k%20l=v%26w",
     }
     assert json.loads(json.dumps(Attributes.of(attributes.headers(), {}).metadata)) == {"who": "me"}
+
+
+def test_the_page_on_the_format_names_every_attribute() -> None:
+    attributes = Attributes(dict.fromkeys(HEADERS, "x"), {"a": "b"}, {"c": "d"})
+    entry = Described(1, '"e"', 0, attributes, 5, "v", deleted=True).entry("path")
+    page = (Path(__file__).parents[2] / "docs" / "formats" / "objects.md").read_text()
+    rows = re.findall(r"^\| `(user\.s3\.[a-z-]+)` \|", page, flags=re.MULTILINE)
+    assert sorted(rows) == sorted(entry.xattrs)

@@ -87,6 +87,11 @@ class Bucket:
         answer = self.client.call("GET", query=query, accept=(GONE, 405, 501))
         return "" if answer.status >= ERROR else self.value(answer, "Status")
 
+    def software(self) -> str:
+        """Return what the server calls itself; empty where it says nothing."""
+        query = [("list-type", "2"), ("max-keys", "1")]
+        return self.client.call("GET", query=query).headers.get("server", "")
+
     def threads(self, most: int) -> int:
         """Return how many threads are worth while with this server; it is asked for that."""
         for _time in range(LOOKS):

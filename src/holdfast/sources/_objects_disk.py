@@ -52,6 +52,10 @@ class DiskStore:
         for _entry, _chunks in self._items(tally, content=False):
             pass
 
+    def software(self) -> str:
+        """Return nothing: there is no server."""
+        return ""
+
     def sample(self) -> int:
         """Return how many bytes there are."""
         tally = Tally()

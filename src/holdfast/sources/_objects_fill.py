@@ -178,10 +178,9 @@ def _complete(upload: Upload, done: Outcome) -> None:
 
 def _single(described: Described) -> bool:
     """Tell whether an object is uploaded whole: then its entity tag is its checksum, as before."""
-    in_parts = "-" in described.etag
-    return described.size <= (0 if in_parts and described.part_size else PART) or (
-        not in_parts and described.size <= SINGLE
-    )
+    if described.part_size:
+        return False
+    return described.size <= (PART if "-" in described.etag else SINGLE)
 
 
 def _part_size(described: Described) -> int:

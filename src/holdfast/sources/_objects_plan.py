@@ -198,6 +198,11 @@ class Plan:
         (versions,) = self._row("SELECT count(*) FROM versions") or (0,)
         return {"objects": objects, "bytes": size, "versions": versions}
 
+    def left_versions(self) -> int:
+        """Return how many old versions will not be restored."""
+        row = self._row("SELECT count(*) FROM versions WHERE staged = 0")
+        return int(row[0]) if row else 0
+
     def keys(self) -> Iterator[str]:
         """Give the keys that will be there."""
         for (key,) in self._database.execute("SELECT key FROM wanted ORDER BY key"):

@@ -109,6 +109,11 @@ class BucketStore:
         with self.open() as bucket:
             yield from self._reader(bucket).items(tally, made_ns)
 
+    def software(self) -> str:
+        """Return what the server calls itself."""
+        with self.open() as bucket:
+            return bucket.software()
+
     def sample(self) -> int:
         """Return how many bytes are in the first pages of the list: a bucket may have millions."""
         with self.open() as bucket:

@@ -117,9 +117,9 @@ class ObjectsSource:
             problems = (f"{self.name}: {self.where} cannot be reached; {store.where} stands in",)
         return Probe(
             reachable=True,
-            version="S3" if isinstance(store, BucketStore) else "",
+            version=store.software(),
             size=size,
-            rights="list" if isinstance(store, BucketStore) else "",
+            rights="may list the bucket" if isinstance(store, BucketStore) else "",
             problems=problems,
         )
 
@@ -339,10 +339,12 @@ class PlannedObjects(ObjectsSource):
     def facts(self) -> Facts:
         """Count what will be there."""
         with Plan(self._workspace) as plan:
-            counts = plan.counts()
+            counts, left = plan.counts(), plan.left_versions()
         if not self.options.versions:
             del counts["versions"]
-        return Facts(counts)
+        why = "the bucket keeps none, or has a history of these keys"
+        notes = (f"{left} old versions are left in the backup: {why}",) if left else ()
+        return Facts(counts, notes=notes)
 
     def _keys(self) -> Iterator[str]:
         with Plan(self._workspace) as plan:
