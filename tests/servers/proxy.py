@@ -109,10 +109,11 @@ class Proxy:
         with self._lock:
             self._planned += [trouble() for _time in range(times)]
 
-    def _start(self, work: Callable[..., None], *arguments: object) -> None:
+    def _start(self, work: Callable[..., None], *arguments: object) -> threading.Thread:
         thread = threading.Thread(target=work, args=arguments, daemon=True)
         self._threads.append(thread)
         thread.start()
+        return thread
 
     def _accept(self) -> None:
         assert self._listener is not None
@@ -145,8 +146,11 @@ class Proxy:
             return
         with self._lock:
             self._open += [client, server]
-        self._start(self._forward, server, client, trouble.down, trouble.delay)
+        down = self._start(self._forward, server, client, trouble.down, trouble.delay)
         self._forward(client, server, trouble.up)
+        down.join()
+        for end in (client, server):
+            end.close()
 
     def _forward(
         self, source: socket.socket, sink: socket.socket, limit: int | None, delay: float = 0.0
