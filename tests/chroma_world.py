@@ -1,10 +1,7 @@
 """Real Chroma stores for tests: a writer whose every operation can be replayed in a model.
 
-Run as a program, so that Chroma never lives in the process of the tests::
-
-    python tests/chroma_world.py write '{"path": …, "seed": 1, "log": …}'   # until it is ended
-    python tests/chroma_world.py write '{"path": …, "seed": 1, "operations": 40}'
-    python tests/chroma_world.py dump  '{"path": …, "out": …}'
+Chroma never lives in the process of the tests: a process of its own imports it once and forks for
+each writer (``write``, until it is ended or for a number of operations) and each reader (``dump``).
 
 The plan of operations depends on nothing but the seed. Each is one call, which Chroma commits as
 one transaction, and the log says when it began and when it was answered.
@@ -12,7 +9,7 @@ one transaction, and the log says when it began and when it was answered.
 
 from __future__ import annotations
 
-import json
+import atexit
 import os
 import pickle
 import random
@@ -22,14 +19,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+
+from tests.forking import Forked, Task, ask, channel, fork_on_request
 
 COLLECTIONS = {"prose": "l2", "speech": "cosine", "code": "l2", "images": "ip"}
 DIMENSION = 16
@@ -190,6 +190,8 @@ def write(job: dict[str, Any]) -> None:
     places = {name: opened(client, name, job.get("threshold")) for name in plan.names}
     with Path(job.get("log", os.devnull)).open("a", buffering=1) as log:
         for number, operation in enumerate(islice(plan.operations(), job.get("operations"))):
+            while os.path.exists(job.get("pause", "")):  # noqa: PTH110 - asked for often
+                time.sleep(0.002)
             log.write(f"{number} began {time.time()!r}\n")
             getattr(places[operation.collection], operation.verb)(**operation.arguments())
             log.write(f"{number} ended {time.time()!r}\n")
@@ -225,17 +227,41 @@ def dump(job: dict[str, Any]) -> None:
 # --- how tests use them --------------------------------------------------------------------------
 
 
+@cache
+def _programs() -> socket.socket:
+    """Start the process that runs the programs; it ends with this one."""
+    asking, answering = channel()
+    command = [sys.executable, "-m", "tests.chroma_world", str(answering.fileno())]
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}  # threads do not outlive a fork
+    with answering:
+        server = subprocess.Popen(
+            command,
+            cwd=Path(__file__).parents[1],
+            env=environment,
+            pass_fds=[answering.fileno()],
+            stdin=subprocess.DEVNULL,
+        )
+
+    def end() -> None:
+        asking.close()
+        server.wait(20)
+
+    atexit.register(end)
+    return asking
+
+
+def started(program: str, errors: Path, **job: Any) -> Forked:
+    """Begin one of the programs; what it complains of is written to ``errors``."""
+    plain = {name: str(value) if isinstance(value, Path) else value for name, value in job.items()}
+    return ask(_programs(), {"program": program, "errors": str(errors), "job": plain})
+
+
 def run(program: str, **job: Any) -> None:
     """Run one of the programs to its end; raises with what it complained of."""
-    ended = subprocess.run(command(program, **job), check=False, capture_output=True, text=True)
-    if ended.returncode:
-        raise AssertionError(ended.stderr[-2000:])
-
-
-def command(program: str, **job: Any) -> list[str]:
-    """Return the command that runs one of the programs."""
-    plain = {name: str(value) if isinstance(value, Path) else value for name, value in job.items()}
-    return [sys.executable, __file__, program, json.dumps(plain)]
+    with tempfile.TemporaryDirectory() as folder:
+        errors = Path(folder, "errors")
+        if not started(program, errors, **job).wait():
+            raise AssertionError(errors.read_text()[-2000:])
 
 
 def make_store(path: Path, **job: Any) -> Path:
@@ -261,7 +287,9 @@ class Writer:
     def __init__(self, folder: Path, **job: Any) -> None:
         self.seed: int = job["seed"]
         self.log = folder / "operations.log"
-        self._process = subprocess.Popen(command("write", log=self.log, **job))
+        self._pause = folder / "pause"
+        self._process = started("write", folder / "errors", log=self.log, pause=self._pause, **job)
+        self._plan = _Replay(self.seed)
 
     def __enter__(self) -> Self:
         return self
@@ -272,6 +300,15 @@ class Writer:
 
     def alive(self) -> bool:
         return self._process.poll() is None
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Have it begin no operation for a while: it would only take the processor from others."""
+        self._pause.touch()
+        try:
+            yield
+        finally:
+            self._pause.unlink()
 
     def events(self) -> dict[int, dict[str, float]]:
         """Return when each operation began, and ended if it did."""
@@ -307,14 +344,32 @@ class Writer:
         events = self.events().values()
         fewest = sum(times.get("ended", ended) < began for times in events)
         most = sum(times["began"] <= ended for times in events)
-        world: World = {name: {} for name in COLLECTIONS}
-        for number, operation in enumerate(Plan(self.seed).operations()):
-            if number >= fewest and not differences(world, found):
+        for number in range(fewest, most + 1):
+            if not differences(self._plan.world_after(number), found):
                 return number
-            if number >= most:
-                return None
-            applied(world, operation)
-        raise AssertionError("a plan never ends")
+        return None
+
+
+class _Replay:
+    """The model of a plan. It goes on from where it was asked last, unless asked of before."""
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+        self._begin()
+
+    def _begin(self) -> None:
+        self._operations = Plan(self._seed).operations()
+        self._number = 0
+        self._world: World = {name: {} for name in COLLECTIONS}
+
+    def world_after(self, number: int) -> World:
+        """Return what the store holds after a number of operations."""
+        if number < self._number:
+            self._begin()
+        for operation in islice(self._operations, number - self._number):
+            applied(self._world, operation)
+        self._number = number
+        return self._world
 
 
 @contextmanager
@@ -349,5 +404,17 @@ def _wait_for_port(server: subprocess.Popen[bytes], port: int) -> None:
     raise AssertionError("chroma run did not start")
 
 
+# --- in the process that forks --------------------------------------------------------------------
+
+
+def _carry_out(task: Task, _descriptors: list[int]) -> None:
+    errors = os.open(task["errors"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.dup2(errors, 2)
+    programs: dict[str, Callable[[dict[str, Any]], None]] = {"write": write, "dump": dump}
+    programs[task["program"]](task["job"])
+
+
 if __name__ == "__main__":
-    {"write": write, "dump": dump}[sys.argv[1]](json.loads(sys.argv[2]))
+    import chromadb  # noqa: F401 - once, for all who are forked
+
+    fork_on_request(socket.socket(fileno=int(sys.argv[1])), _carry_out)
