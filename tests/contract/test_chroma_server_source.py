@@ -93,6 +93,8 @@ class TestChromaServerSource(SourceContract):
             made.call("add", **rows(number, range(70)))
         place.create("empty")
         place.create("legacy", metadata={"hnsw:space": "ip", "hnsw:M": 9})
+        both = {"hnsw": {"space": "cosine", "ef_search": 33}}
+        place.create("overruled", configuration=both, metadata={"hnsw:space": "ip"})
 
     def change(self, source: Source) -> None:
         place = self._of(source)

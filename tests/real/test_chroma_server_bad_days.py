@@ -309,11 +309,10 @@ def test_what_was_written_is_looked_at_again_before_it_is_doubted(
 
     def lying(self: Api, said: bytes) -> Any:
         answer = real(self, said)
-        if isinstance(answer, int):
-            return next(lies, answer) if isinstance(lie, int) else answer
-        if said.startswith(b'{"ids"') and isinstance(lie, dict):
-            return answer | next(lies, {})
-        return answer
+        if isinstance(answer, int) and isinstance(lie, int):
+            return next(lies, answer)
+        sampled = isinstance(answer, dict) and len(answer.get("ids", ())) == 1
+        return answer | next(lies, {}) if sampled and isinstance(lie, dict) else answer
 
     monkeypatch.setattr(Api, "_json", lying)
     staged = source_of(filled.server.database(new_name())).staging("tag1", tmp_path / "staging")

@@ -161,7 +161,11 @@ def test_a_settling_that_was_killed_is_finished_by_another(
     attic = tmp_path / "attic" if kept else None
     restore = Restore(place, text, tmp_path)
     restore.forward()
-    last: set[str] = set()
+    restore.staged().settle(attic)
+    last = set(ids(place)) - RESTORED.keys()
+    assert bool(last) == kept
+    restore.begin()
+    restore.forward()
     for _step in every_crash(announced(lambda: restore.staged().settle(attic))):
         restore.staged().settle(attic)
         found = ids(place)

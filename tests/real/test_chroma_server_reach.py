@@ -208,3 +208,45 @@ def test_a_server_that_knows_no_base64_gets_numbers(
     staged.fill(done.artifacts)
     assert [vector[0] for vector in sent] == [3.0, 3.0]
     staged.revert()
+
+
+# --- what a server leaves behind ---
+
+
+def test_records_do_not_take_over_what_deleted_collections_left(
+    place: Database, tmp_path: Path
+) -> None:
+    ids = [f"id {number}" for number in range(40)]
+    place.create("prose").call("add", **rows(ids))
+    source = source_of(place, batch_size=15)
+    done = export(source, tmp_path / "work")
+    before = place.collection("prose").records()
+    haunted = place.create("haunted")
+    haunted.call("add", **(rows(ids) | {"metadatas": [{"ghosts": ["a", "b"]} for _ in ids]}))
+    haunted.records()  # until then they are only in its log
+    place.delete("haunted")
+    staged = source.staging("tag1", tmp_path / "staging")
+    staged.fill(done.artifacts)
+    staged.activate()
+    assert place.collection("prose").records() == before
+    staged.settle(None)
+
+
+@pytest.mark.parametrize("end", ["revert", "settle"])
+def test_what_a_restore_removes_leaves_nothing_to_later_records(
+    place: Database, tmp_path: Path, end: str
+) -> None:
+    ids = [f"id {number}" for number in range(40)]
+    tags = [{"tags": ["a", "b"]} for _ in ids]
+    place.create("prose").call("add", **(rows(ids) | {"metadatas": tags}))
+    source = source_of(place)
+    staged = source.staging("tag1", tmp_path / "staging")
+    staged.fill(export(source, tmp_path / "work").artifacts)
+    if end == "revert":
+        staged.revert()
+    else:
+        staged.activate()
+        staged.settle(None)
+    later = place.create("later")
+    later.call("add", **rows(ids))
+    assert {str(one["metadata"]) for one in later.records().values()} == {"{'v': 0}"}

@@ -38,6 +38,7 @@ from ._chroma_server_find import find
 from ._chroma_server_guide import guide_lines
 from ._chroma_server_inspect import inspect_export
 from ._chroma_server_pages import Reader
+from ._chroma_server_remove import remove
 from ._chroma_server_scope import SCRATCH, Scope, counted
 from ._chroma_server_scratch import chroma_program, scratch_url
 from ._chroma_server_staged import ChromaServerStaged, only_stream
@@ -235,6 +236,8 @@ class ChromaServer:
             yield self._twin({"databases": (place.database,)})
         finally:
             with self._api() as api:
+                for one in api.collections(place):
+                    remove(api, one)
                 api.delete_database(place)
 
     def _twin(self, changes: Mapping[str, object]) -> ChromaServer:

@@ -299,6 +299,12 @@ class Api:
         address = f"{collection.path}/add"
         self._server.call("POST", address, json=to_json(columns), again=True)
 
+    def delete_records(self, collection: Collection, ids: Sequence[str]) -> None:
+        """Remove records, if they are there."""
+        address = f"{collection.path}/delete"
+        body = {"ids": list(ids)}
+        self._server.call("POST", address, json=body, accept={NOT_FOUND}, again=True)
+
     # --- pieces ---
 
     def _asked(

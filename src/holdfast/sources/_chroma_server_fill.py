@@ -10,10 +10,10 @@ from typing import Any
 
 from pydantic_core import to_json
 
-from holdfast.errors import TargetUnfit
+from holdfast.errors import ServerFailed, TargetUnfit
 from holdfast.model.artifact import Chunks
 
-from ._chroma_server_api import Api, Collection, Gone, Place
+from ._chroma_server_api import Api, Collection, Gone, Place, TooMuch
 from ._chroma_server_format import Begin, End, Head, Records, items
 from ._chroma_server_plan import Plan, Staged
 from ._chroma_server_scope import STAGED, Mark, Scope
@@ -135,18 +135,68 @@ class Filler:
 
     def _write(self, current: Open, records: Records) -> None:
         for rows, vectors in self._batches(records):
-            columns = {
-                "ids": [row["id"] for row in rows],
-                "embeddings": self._embeddings(rows, vectors),
-                "documents": [row["document"] for row in rows],
-                "metadatas": [row["metadata"] for row in rows],
-                "uris": [row["uri"] for row in rows],
-            }
-            self._api.add(current.made, columns)
+            self._add(current.made, rows, vectors)
+            if wrong := self._wrong(current.made, rows):
+                self._write_again(current, rows, vectors, wrong)
             if len(current.samples) < SAMPLES:
                 row = rows[-1]
                 digest = _digest(row["document"], row["metadata"], row["uri"])
                 current.samples.append(Sample(row["id"], vectors[-1], digest))
+
+    def _add(
+        self, made: Collection, rows: Sequence[Mapping[str, Any]], vectors: Sequence[bytes]
+    ) -> None:
+        columns = {
+            "ids": [row["id"] for row in rows],
+            "embeddings": self._embeddings(rows, vectors),
+            "documents": [row["document"] for row in rows],
+            "metadatas": [row["metadata"] for row in rows],
+            "uris": [row["uri"] for row in rows],
+        }
+        self._api.add(made, columns)
+
+    def _write_again(
+        self,
+        current: Open,
+        rows: Sequence[Mapping[str, Any]],
+        vectors: Sequence[bytes],
+        wrong: set[str],
+    ) -> None:
+        """Remove records that are not as they were written, and write them once more.
+
+        A server that does not remove lists in metadata with a collection gives them to new records
+        that take the places of the old ones (chroma-core/chroma#7594); it does remove them with a
+        record.
+        """
+        self._api.delete_records(current.made, sorted(wrong))
+        pairs = [pair for pair in zip(rows, vectors, strict=True) if pair[0]["id"] in wrong]
+        self._add(current.made, [row for row, _vector in pairs], [vector for _row, vector in pairs])
+        if left := self._wrong(current.made, [row for row, _vector in pairs]):
+            title = current.begin.title
+            raise self._api.failed(f"{title} has another {min(left)} than was written")
+
+    def _wrong(self, made: Collection, rows: Sequence[Mapping[str, Any]]) -> set[str]:
+        """Return whose texts and metadata are not there as they were written."""
+        written = {row["id"]: row for row in rows}
+        try:
+            return written.keys() - set(self._alike(made, list(written), written))
+        except TooMuch:
+            alike = (name for one in written for name in self._alike(made, [one], written))
+            return written.keys() - set(alike)
+        except Gone:
+            raise self._gone(made) from None
+
+    def _alike(
+        self, made: Collection, ids: Sequence[str], written: Mapping[str, Mapping[str, Any]]
+    ) -> Iterator[str]:
+        """Give which of these records are as they were written, but for their vectors."""
+        names = ("ids", "documents", "metadatas", "uris")
+        columns = self._api.records(made, ids, names[1:]).columns
+        rows = zip(*(columns[name] for name in names), strict=True)
+        for name, document, metadata, uri in rows:
+            row = written[name]
+            if (row["document"], row["metadata"], row["uri"]) == (document, metadata, uri):
+                yield name
 
     def _batches(self, records: Records) -> Iterator[tuple[list[dict[str, Any]], list[bytes]]]:
         most = min(self._batch_size, int(self._api.limits.get("max_batch_size") or MOST))
@@ -184,8 +234,11 @@ class Filler:
                 if not _is_alike(sample, columns, made.metric):
                     return f"{title} has another {sample.id} than was written"
         except Gone:
-            return f"the new {title} was deleted while it was written"
+            raise self._gone(made) from None
         return ""
+
+    def _gone(self, made: Collection) -> ServerFailed:
+        return self._api.failed(f"the new {made.name} was deleted while it was written")
 
     def _unfit(self, reason: str) -> TargetUnfit:
         return TargetUnfit(component=self._component, path=self._api.where, reason=reason)

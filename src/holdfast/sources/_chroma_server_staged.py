@@ -18,6 +18,7 @@ from ._chroma_server_api import Api, Collection, Place
 from ._chroma_server_fill import Filler
 from ._chroma_server_format import FlawError
 from ._chroma_server_plan import Plan, Renaming
+from ._chroma_server_remove import remove
 from ._chroma_server_scope import REPLACED, STAGED, Mark, Scope
 
 INTRUDER = "made_meanwhile"
@@ -176,7 +177,7 @@ class ChromaServerStaged:
             kept = [one for place in places for one in api.collections(place)]
             for one in kept:
                 if self._mark.earlier(one.name):
-                    api.delete_collection(one.place, one.name)
+                    remove(api, one)
         count = sum(one.name.endswith(ending) for one in kept)
         return f"{count} collections named …{ending} in {self._where}" if count else None
 
@@ -184,7 +185,7 @@ class ChromaServerStaged:
         for place in places:
             for one in api.collections(place):
                 if one.name.endswith(ending):
-                    api.delete_collection(place, one.name)
+                    remove(api, one)
 
     # --- pieces ---
 
