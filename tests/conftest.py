@@ -16,6 +16,7 @@ from holdfast.verbs.signals import DEFERRED
 from tests.other_user import can_run_python
 from tests.servers.chroma import chroma  # noqa: F401 - a fixture
 from tests.servers.postgres import postgres_17, postgres_18  # noqa: F401 - fixtures
+from tests.servers.qdrant import PROGRAM as QDRANT
 from tests.servers.s3 import WEED
 
 # A failing example prints the line that repeats it, and the seed of the run is in the header.
@@ -46,6 +47,8 @@ def pytest_report_header() -> list[str]:
     absent += [f"{name} ({why})" for name, why in PACKAGES.items() if find_spec(name) is None]
     if not WEED.exists():
         absent.append("SeaweedFS (buckets of a real S3 server)")
+    if not QDRANT.exists():
+        absent.append("Qdrant (real servers of it)")
     if not can_run_python():
         absent.append("a Python that others may run (what they may not read is tried by root only)")
     if os.geteuid() != 0:

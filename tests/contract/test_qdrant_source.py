@@ -15,6 +15,8 @@ from holdfast.sources.qdrant import QdrantOptions, QdrantSource
 from holdfast.testing.source_contract import SourceContract
 from tests.servers.qdrant import KEY, QdrantServer, litter, program, qdrant_server, vector
 
+pytestmark = pytest.mark.slow
+
 
 class TestQdrantSource(SourceContract):
     discoverable: ClassVar[bool] = False

@@ -23,6 +23,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 PROGRAM = Path(sys.prefix) / "servers" / "qdrant"
 KEY = "test-key-of-qdrant"
 READ_KEY = "test-key-that-only-reads"
@@ -169,6 +171,8 @@ _copies: list[tempfile.TemporaryDirectory[str]] = []
 
 def program() -> Path:
     """Return the program where others may run it: not if it lies in root's home."""
+    if not PROGRAM.exists():
+        pytest.skip("Qdrant is not installed, as the header says")
     if os.geteuid() != 0 or all(p.stat().st_mode & 0o001 for p in PROGRAM.resolve().parents):
         return PROGRAM
     if not _copies:
