@@ -267,6 +267,7 @@ class TestBackups:
         with pytest.raises(SourceMissing, match="absent"), source.freeze(tmp_path):
             pytest.fail("it was frozen")
         assert "absent" in source.probe().problems[0]
+        assert source.facts().counts == {"collections": 1, f"points/{NAME}": POINTS}
 
     def test_a_collection_may_be_configured_by_its_alias(
         self, server: QdrantServer, tmp_path: Path

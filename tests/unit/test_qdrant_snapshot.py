@@ -327,6 +327,10 @@ class TestLog:
         with pytest.raises(UndecidedError):
             replayed(tmp_path, {"open-1": log_file([upsert(1), operation])})
 
+    def test_an_entry_longer_than_its_file_ends_the_log(self, tmp_path: Path) -> None:
+        content = log_file([upsert(1)])[:-64] + struct.pack("<Q", 2**64 - 1) + bytes(100)
+        assert replayed(tmp_path, {"open-1": content}) == {1: True}
+
     @pytest.mark.parametrize(("applied", "decided"), [(1, True), (0, False)])
     def test_the_last_acknowledged_operation_is_in_the_segments_if_they_know_it(
         self, tmp_path: Path, *, applied: int, decided: bool
@@ -418,6 +422,17 @@ class TestSnapshots:
         found = contents({**snapshot(), "0/segments/b.tar": segment}, tmp_path)
         assert "form" in found.undecided
         assert found.points == {}
+
+
+@pytest.mark.parametrize(
+    "name", ["0/wal/..", "0/wal/../../../out", "0/wal/.hidden", "../wal/open-1", "²/wal/open-1"]
+)
+def test_nothing_is_written_elsewhere(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "in" / "side"
+    folder.mkdir(parents=True)
+    assert contents({name: b"x", **snapshot()}, folder).points == {0: 3}
+    written = {str(path.relative_to(folder)) for path in tmp_path.rglob("*") if path.is_file()}
+    assert written == {"shard-0/log/open-1"}
 
 
 def test_chunks_are_not_kept(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ Qdrant itself can tell, the count is left open and `Contents.undecided` says why
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -22,6 +23,7 @@ from ._qdrant_wal import SPARSE, Sizes, UndecidedError, replay
 
 CONFIG, INDEXES = "config.json", "payload_index.json"
 SEGMENTS, LOG = "segments", "wal"
+SHARD, LOG_FILE = re.compile("[0-9]{1,9}"), re.compile("(closed|open)-[0-9]{1,19}|first-index")
 SEGMENT_STATE = "segment.json"
 MUTABLE = "mutable_id_tracker.mappings"
 IMMUTABLE, DELETED = "id_tracker.mappings", "id_tracker.deleted"
@@ -108,18 +110,24 @@ class SnapshotReader:
     def enter(self, name: str) -> bool:
         """Enter the archives of segments."""
         parts = PurePosixPath(name).parts
-        return len(parts) == 3 and parts[1] == SEGMENTS and parts[2].endswith(".tar")  # noqa: PLR2004
+        return (
+            len(parts) == 3  # noqa: PLR2004 - shard, kind, file
+            and SHARD.fullmatch(parts[0]) is not None
+            and parts[1] == SEGMENTS
+            and parts[2].endswith(".tar")
+        )
 
     def open(self, name: str, size: int) -> Take | None:
         """Take what is of interest."""
         parts = PurePosixPath(name).parts
         if len(parts) == 1 and name in {CONFIG, INDEXES}:
             return self._collect(name, size)
-        if len(parts) < 3 or not parts[0].isdigit():  # noqa: PLR2004 - shard, kind, file
+        if len(parts) < 3 or not SHARD.fullmatch(parts[0]):  # noqa: PLR2004 - shard, kind, file
             return None
         shard = self._shard(int(parts[0]))
         if parts[1] == LOG:
-            return _writer(shard.log / parts[2])
+            # Only these names become files of ours, whatever the archive calls its own.
+            return _writer(shard.log / parts[2]) if LOG_FILE.fullmatch(parts[2]) else None
         return self._open_ids(shard, parts[-1], size) if parts[1] == SEGMENTS else None
 
     def _open_ids(self, shard: _Shard, name: str, size: int) -> Take | None:

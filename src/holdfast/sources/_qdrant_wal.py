@@ -101,16 +101,17 @@ def _numbered(folder: Path, prefix: str) -> dict[int, Path]:
 
 
 def _of_file(path: Path) -> Iterator[bytes]:
+    size = path.stat().st_size
     with path.open("rb") as file:
         if file.read(HEADER)[: len(MAGIC)] != MAGIC:
             raise UndecidedError("its log is of an unknown form")
         while len(head := file.read(LENGTH.size)) == LENGTH.size:
             (length,) = LENGTH.unpack(head)
-            padding = (CRC - length) % 8
-            entry = file.read(length) if length else b""
-            if not length or len(entry) < length or len(file.read(padding + CRC)) < padding + CRC:
+            after = file.tell() + length + (CRC - length) % 8 + CRC
+            if not length or after > size:
                 return
-            yield entry
+            yield file.read(length)
+            file.seek(after)
 
 
 # --- operations ---

@@ -97,22 +97,21 @@ class QdrantSource:
         return Qdrant(server, long=options.snapshot_timeout)
 
     def _chosen(self, qdrant: Qdrant) -> list[str]:
-        """Return the collections that belong to this component, as they are called here.
-
-        Raises:
-            SourceMissing: one that is configured is not there.
-
-        """
+        """Return the collections that belong to this component, as they are called here."""
         there = self.names.ours(qdrant.names())
         if not self.options.collections:
             return there
         aliases = self._aliases(qdrant)
-        chosen = {aliases.get(name, name): name for name in self.options.collections}
-        for name, configured in chosen.items():
-            if name not in there and not self.names.suffix:
-                path = f"{self.where}/collections/{configured}"
-                raise SourceMissing(component=self.name, path=path)
+        chosen = {aliases.get(name, name) for name in self.options.collections}
         return [name for name in there if name in chosen]
+
+    def _demand_all(self, qdrant: Qdrant) -> None:
+        """Raise `SourceMissing` if a collection that is configured is not there."""
+        known = {*self.names.ours(qdrant.names()), *self._aliases(qdrant)}
+        for name in self.options.collections:
+            if name not in known:
+                path = f"{self.where}/collections/{name}"
+                raise SourceMissing(component=self.name, path=path)
 
     def _aliases(self, qdrant: Qdrant) -> dict[str, str]:
         """Return the aliases that belong here with their collections, as they are called here."""
@@ -134,12 +133,10 @@ class QdrantSource:
                 version, manages = qdrant.version(), qdrant.may_manage()
                 chosen = self._chosen(qdrant)
                 size = sum(size_of(qdrant.collection(self.names.there(name))) for name in chosen)
-        except SourceMissing as error:
-            return Probe(reachable=True, version=version, tools=tools, problems=(str(error),))
+                problems = self._problems(qdrant, manages=manages)
         except HoldfastError as error:
             return Probe(reachable=False, tools=tools, problems=(str(error),))
         rights = "may manage the server" if manages else "may only read"
-        problems = () if manages else (f"{self.name}: the key may only read: no snapshot is made",)
         return Probe(
             reachable=True,
             version=version,
@@ -148,6 +145,16 @@ class QdrantSource:
             rights=rights,
             problems=problems,
         )
+
+    def _problems(self, qdrant: Qdrant, *, manages: bool) -> tuple[str, ...]:
+        problems = []
+        if not manages:
+            problems.append(f"{self.name}: the key may only read: no snapshot can be made")
+        try:
+            self._demand_all(qdrant)
+        except SourceMissing as error:
+            problems.append(str(error))
+        return tuple(problems)
 
     def facts(self) -> Facts:
         """Count the points of each collection exactly; empty if there is none."""
@@ -181,6 +188,7 @@ class QdrantSource:
         """
         del evidence  # a server that is damaged makes no snapshot
         with self.nodes() as nodes:
+            self._demand_all(nodes[0])
             wanted = Freezing(
                 component=self.name,
                 where=self.where,
