@@ -320,7 +320,7 @@ def test_a_full_disk_leaves_the_live_database_alone(tmp_path: Path, mode: str) -
         limit = (1_000_000, resource.getrlimit(resource.RLIMIT_FSIZE)[1])
         with source.freeze(Path({str(good)!r})) as frozen:
             resource.setrlimit(resource.RLIMIT_FSIZE, limit)
-            staged = source.staging("tag1", NOWHERE)
+            staged = source.staging("tag1", Path({str(NOWHERE)!r}))
             try:
                 staged.fill(frozen.artifacts)
             except NoSpace:
