@@ -6,8 +6,6 @@ import errno
 import os
 import sqlite3
 import stat
-from pathlib import Path
-from urllib.parse import quote
 
 from ._sqlite_format import JOURNAL, WAL
 from ._sqlite_wal import write_all
@@ -46,7 +44,7 @@ def open_regular(path: str) -> int:
 def connect(path: str, how: str, timeout: float) -> sqlite3.Connection:
     """Open a database by its URI, for reading only, without transactions of Python's own making."""
     connection = sqlite3.connect(
-        f"file:{quote(os.fsencode(path))}?{how}",
+        f"file:%{os.fsencode(path).hex('%')}?{how}",  # each byte as a URI may have any
         uri=True,
         timeout=timeout,
         isolation_level=None,
@@ -74,9 +72,8 @@ def recover(path: str) -> None:
         connection.close()
     for suffix in (WAL, JOURNAL):
         if size_of(path + suffix):
-            raise Refused(
-                "corrupt", f"what the crash left in {Path(path + suffix).name} is in the way"
-            )
+            left = os.path.basename(path + suffix)  # noqa: PTH119 - a plain string
+            raise Refused("corrupt", f"what the crash left in {left} is in the way")
 
 
 def copy_file(source: int, target: str) -> None:
