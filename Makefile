@@ -15,7 +15,7 @@ ARGS ?=
 bin := .venv/bin
 # Errors only: a pip configured with several indexes warns about each, for each package.
 pip := $(bin)/python -m pip --quiet --quiet --disable-pip-version-check
-code := $(wildcard src tests demo benchmarks)
+code := $(wildcard src tests servers demo benchmarks)
 
 # A stamp carries a digest of the files it stands for: when they change it is missing, and the step
 # runs; when they do not, nothing is installed and the network is not touched.

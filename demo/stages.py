@@ -56,11 +56,12 @@ def full(home: Path) -> Iterator[Stage]:
 
     with ExitStack() as running:
         rows = running.enter_context(postgres.running())
-        vectors, vectors_beside = (running.enter_context(qdrant.running()) for _ in range(2))
+        vectors, vectors_beside = (running.enter_context(qdrant.qdrant_server()) for _ in range(2))
         cache, cache_beside = (
-            running.enter_context(redis.running(password=REDIS_PASSWORD)) for _ in range(2)
+            running.enter_context(redis.running(redis.REDIS_7, password=REDIS_PASSWORD))
+            for _ in range(2)
         )
-        uploads = running.enter_context(s3.running())
+        uploads = running.enter_context(s3.s3_server())
         rows.run(f"CREATE DATABASE {DATABASE}")
         running.enter_context(
             _environment(

@@ -16,7 +16,7 @@ from holdfast.model.artifact import Artifact, Chunks, Stream
 from holdfast.model.facts import Facts
 from holdfast.sources._chroma_options import ChromaOptions
 from holdfast.sources._chroma_server import ChromaServer as ChromaServerSource
-from tests.servers.chroma import Database
+from servers.chroma import Database
 
 DIMENSION = 8
 _NUMBERS = itertools.count()

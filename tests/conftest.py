@@ -13,11 +13,11 @@ import hypothesis
 import pytest
 
 from holdfast.verbs.signals import DEFERRED
+from servers.chroma import ChromaServer, chroma_server
+from servers.postgres import PostgresServer, running
+from servers.qdrant import PROGRAM as QDRANT
+from servers.s3 import WEED
 from tests.other_user import can_run_python
-from tests.servers.chroma import chroma  # noqa: F401 - a fixture
-from tests.servers.postgres import postgres_17, postgres_18  # noqa: F401 - fixtures
-from tests.servers.qdrant import PROGRAM as QDRANT
-from tests.servers.s3 import WEED
 
 # A failing example prints the line that repeats it, and the seed of the run is in the header.
 hypothesis.settings.register_profile("here", print_blob=True, deadline=None, max_examples=60)
@@ -68,14 +68,36 @@ def _own_signals() -> Iterator[None]:
         signal.signal(number, handler)
 
 
+@pytest.fixture(scope="session")
+def chroma() -> Iterator[ChromaServer]:
+    """A server for all tests of a worker; each takes databases of its own, and nobody kills it."""
+    with chroma_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres_17() -> Iterator[PostgresServer]:
+    """A server that tests share; each has databases of its own there."""
+    with running("17") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres_18() -> Iterator[PostgresServer]:
+    """The same, with pgvector."""
+    with running("18") as server:
+        yield server
+
+
 # Tests that start writers, kill processes, fill disks or open real Chroma; pages that are run.
 SLOW = {"faults", "real", "systems", "docs"}
-SLOW_FILES = ("test_chroma_", "test_interrupts", "test_bad_", "test_hostile_")
+SLOW_FILES = ("test_chroma_", "test_interrupts", "test_bad_", "test_hostile_", "test_restore_")
+SERVERS = ("test_objects_source", "test_postgres_source", "test_qdrant_source", "test_redis_source")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Leave out of `make test-fast` what needs patience by its nature, wherever it is written."""
     for item in items:
         path = Path(item.path).relative_to(item.config.rootpath)
-        if SLOW & set(path.parts) or path.name.startswith(SLOW_FILES):
+        if SLOW & set(path.parts) or path.name.startswith(SLOW_FILES + SERVERS):
             item.add_marker("slow")

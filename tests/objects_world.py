@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from holdfast.sources.objects import ObjectsOptions, ObjectsSource
-from tests.servers.s3 import KEY, REGION, SECRET, shared_server
+from servers.s3 import KEY, REGION, SECRET, shared_server
 
 HIDDEN = ".holdfast/"
 KEPT = ("ContentType", "CacheControl", "ContentEncoding", "ContentDisposition", "ContentLanguage")

@@ -17,7 +17,7 @@ import psycopg
 from holdfast.model.artifact import CHUNK, Artifact, Chunks, Stream
 from holdfast.model.facts import Facts
 from holdfast.sources.postgres import PostgresOptions, PostgresSource
-from tests.servers.postgres import PASSWORD, PostgresServer
+from servers.postgres import PASSWORD, PostgresServer
 
 SMALL = """
 CREATE TABLE a (id int PRIMARY KEY, text text);

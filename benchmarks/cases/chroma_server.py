@@ -7,7 +7,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from tests.servers.chroma import ChromaServer, chroma_server
+from servers.chroma import ChromaServer, chroma_server
 
 from ..chroma_client import COLLECTION, COPY, DIMENSIONS
 from ..measure import Command, alternate

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from tests.servers.s3 import KEY, SECRET, s3_server
+from servers.s3 import KEY, SECRET, s3_server
 
 from ..measure import Command, alternate
 from ..stack import Options, Stack, remove

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
-from tests.servers.postgres import PASSWORD, PostgresServer, running
+from servers.postgres import PASSWORD, PostgresServer, running
 
 from ..measure import Command, Figures, Sample, alternate, shell
 from ..peers import quoted

@@ -10,7 +10,7 @@ import tempfile
 from functools import partial
 from pathlib import Path
 
-from tests.servers.qdrant import KEY, Client, QdrantServer, qdrant_server
+from servers.qdrant import KEY, Client, QdrantServer, qdrant_server
 
 from ..measure import Command, alternate, shell
 from ..stack import Options, Stack, holdfast, remove

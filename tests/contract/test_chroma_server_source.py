@@ -14,7 +14,7 @@ from holdfast.ports import Source
 from holdfast.sources._chroma_options import ChromaOptions
 from holdfast.sources._chroma_server import ChromaServer as ChromaServerSource
 from holdfast.testing.source_contract import SourceContract
-from tests.servers.chroma import ChromaServer, Database
+from servers.chroma import ChromaServer, Database
 
 pytest.importorskip("chromadb")
 

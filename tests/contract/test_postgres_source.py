@@ -16,7 +16,7 @@ from holdfast.sources.postgres import PostgresOptions, PostgresSource
 from holdfast.stores.local import LocalStore
 from holdfast.testing.source_contract import SourceContract
 from holdfast.vaults.plain import PlainOptions, PlainVault
-from tests.servers.postgres import PASSWORD, PostgresServer
+from servers.postgres import PASSWORD, PostgresServer
 
 SCHEMA = """
 CREATE TABLE stories (id serial PRIMARY KEY, title text NOT NULL, body bytea);

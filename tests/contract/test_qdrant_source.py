@@ -13,7 +13,7 @@ from holdfast.ports import Source
 from holdfast.sources._qdrant_facts import STAGED
 from holdfast.sources.qdrant import QdrantOptions, QdrantSource
 from holdfast.testing.source_contract import SourceContract
-from tests.servers.qdrant import KEY, QdrantServer, litter, program, qdrant_server, vector
+from servers.qdrant import KEY, QdrantServer, litter, program, qdrant_server, vector
 
 pytestmark = pytest.mark.slow
 

@@ -10,7 +10,7 @@ import pytest
 from holdfast.ports import Source
 from holdfast.sources.redis import RedisOptions, RedisSource
 from holdfast.testing.source_contract import SourceContract
-from tests.servers.redis import (
+from servers.redis import (
     REDIS_6,
     REDIS_7,
     VALKEY,

@@ -24,9 +24,9 @@ from holdfast.errors import (
 )
 from holdfast.sources import _chroma_server, _chroma_server_fill
 from holdfast.sources._chroma_server_api import Api
+from servers.chroma import ChromaServer, Database, chroma_server
+from servers.proxy import Proxy, Trouble
 from tests.chroma_server_world import as_stream, export, new_name, rows, source_of
-from tests.servers.chroma import ChromaServer, Database, chroma_server
-from tests.servers.proxy import Proxy, Trouble
 
 pytest.importorskip("chromadb")
 

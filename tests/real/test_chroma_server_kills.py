@@ -11,8 +11,8 @@ import pytest
 
 from holdfast.sources._http import Server
 from holdfast.testing.crashes import every_crash
+from servers.chroma import ChromaServer, Database
 from tests.chroma_server_world import as_stream, export, new_name, rows, source_of
-from tests.servers.chroma import ChromaServer, Database
 
 pytest.importorskip("chromadb")
 

@@ -16,8 +16,8 @@ import pytest
 from holdfast.errors import ServerFailed, SourceMissing, SourceUnstable
 from holdfast.model.facts import differences
 from holdfast.sources._chroma_server_api import Api
+from servers.chroma import ChromaServer, Collection, Database
 from tests.chroma_server_world import export, new_name, rows, source_of
-from tests.servers.chroma import ChromaServer, Collection, Database
 
 pytest.importorskip("chromadb")
 

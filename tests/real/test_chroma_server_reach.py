@@ -13,8 +13,8 @@ from holdfast.sources import _chroma_server_api
 from holdfast.sources._chroma_options import ChromaOptions
 from holdfast.sources._chroma_server import ChromaServer as ChromaServerSource
 from holdfast.sources._chroma_server_api import Api
+from servers.chroma import ChromaServer, Database
 from tests.chroma_server_world import as_stream, export, new_name, rows, source_of
-from tests.servers.chroma import ChromaServer, Database
 
 pytest.importorskip("chromadb")
 

@@ -11,10 +11,10 @@ from typing import Any
 import boto3
 import pytest
 
+from servers import redis as redis_server
+from servers import s3
+from servers.postgres import PASSWORD, PostgresServer, tools_of
 from tests.edges.command_line import Brain
-from tests.servers import redis as redis_server
-from tests.servers import s3
-from tests.servers.postgres import PASSWORD, PostgresServer, tools_of
 
 REDIS_PASSWORD = 'a "quoted" $ecret'
 

@@ -30,9 +30,9 @@ from holdfast.sources.objects import ObjectsOptions, ObjectsSource
 from holdfast.testing._artifacts import failing
 from holdfast.testing._trips import back_up, read_artifact, stored_artifacts
 from holdfast.testing.memory_vault import MemoryVault
+from servers.proxy import Proxy
+from servers.s3 import READER_KEY, READER_SECRET, s3_server, shared_server
 from tests.objects_world import bucket_of, client, make_bucket, names, picture, put, source_of
-from tests.servers.proxy import Proxy
-from tests.servers.s3 import READER_KEY, READER_SECRET, s3_server, shared_server
 
 PIECE = 256 << 10
 TRUNCATED = b"<ListBucketResult><IsTruncated>true</IsTruncated>%s</ListBucketResult>"

@@ -29,6 +29,8 @@ from holdfast.errors import (
 )
 from holdfast.model.artifact import Stream
 from holdfast.sources._postgres_dump import NEEDS, SERVER
+from servers.postgres import PASSWORD, PostgresServer, running, tools_of
+from servers.proxy import Proxy
 from tests.other_user import NOBODY
 from tests.postgres_world import (
     SMALL,
@@ -40,8 +42,6 @@ from tests.postgres_world import (
     source_of,
     taken,
 )
-from tests.servers.postgres import PASSWORD, PostgresServer, running, tools_of
-from tests.servers.proxy import Proxy
 
 # Some megabytes that do not fit into the pipes between a server and us.
 LARGE = SMALL + (

@@ -22,8 +22,8 @@ from holdfast.errors import HoldfastError
 from holdfast.model.artifact import Stream
 from holdfast.ports import Staged
 from holdfast.sources.postgres import PostgresSource
+from servers.postgres import PostgresServer
 from tests.postgres_world import database, databases, source_of, taken
-from tests.servers.postgres import PostgresServer
 
 LATER = "INSERT INTO a VALUES (1000, 'later'); COMMENT ON DATABASE {} IS 'mine'"
 

@@ -15,6 +15,7 @@ import pytest
 from holdfast.errors import SourceLocked, TargetInUse
 from holdfast.model.facts import differences
 from holdfast.sources import _postgres_snapshot
+from servers.postgres import PostgresServer
 from tests.postgres_world import (
     Clients,
     database,
@@ -24,7 +25,6 @@ from tests.postgres_world import (
     source_of,
     taken,
 )
-from tests.servers.postgres import PostgresServer
 
 # `left` is so large that its rows are dumped apart from those of `right`.
 BANK = """

@@ -17,6 +17,7 @@ from holdfast.errors import NoScratch, ServerFailed, SourceUnfit, TargetUnfit, U
 from holdfast.model.artifact import Stream
 from holdfast.model.facts import differences
 from holdfast.sources.postgres import PostgresSource
+from servers.postgres import PASSWORD, PostgresServer, usable_tools
 from tests.other_user import NOBODY, as_other_user
 from tests.postgres_world import (
     database,
@@ -26,7 +27,6 @@ from tests.postgres_world import (
     source_of,
     taken,
 )
-from tests.servers.postgres import PASSWORD, PostgresServer, usable_tools
 
 ROLES = """
 CREATE ROLE team NOLOGIN;

@@ -32,8 +32,8 @@ from holdfast.sources.qdrant import QdrantOptions, QdrantSource
 from holdfast.testing._artifacts import failing
 from holdfast.testing._trips import back_up, read_artifact, stored_artifacts
 from holdfast.testing.memory_vault import MemoryVault
-from tests.servers.proxy import Proxy, Trouble
-from tests.servers.qdrant import (
+from servers.proxy import Proxy, Trouble
+from servers.qdrant import (
     KEY,
     READ_KEY,
     Client,

@@ -14,7 +14,7 @@ from holdfast.model.artifact import Artifact
 from holdfast.sources.qdrant import QdrantOptions, QdrantSource
 from holdfast.testing._trips import back_up, stored_artifacts
 from holdfast.testing.memory_vault import MemoryVault
-from tests.servers.qdrant import KEY, SMALL, QdrantServer, free_ports, litter, qdrant_server, vector
+from servers.qdrant import KEY, SMALL, QdrantServer, free_ports, litter, qdrant_server, vector
 
 COUNTS = {"collections": 2, "points/spread": 300, "points/doubled": 300}
 pytestmark = pytest.mark.timeout(120)

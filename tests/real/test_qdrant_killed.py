@@ -19,7 +19,7 @@ from holdfast.sources.qdrant import QdrantOptions, QdrantSource
 from holdfast.testing._trips import back_up, read_artifact, stored_artifacts
 from holdfast.testing.memory_vault import MemoryVault
 from holdfast.testing.source_contract import take_steps
-from tests.servers.qdrant import KEY, QdrantServer, litter, qdrant_server, vector
+from servers.qdrant import KEY, QdrantServer, litter, qdrant_server, vector
 
 NAME, NEW, ALIAS = "memories", "gone by now", "live"
 READING = ("/count", "/scroll", "/query")

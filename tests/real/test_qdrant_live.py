@@ -18,7 +18,7 @@ from holdfast.sources import _qdrant_ids
 from holdfast.sources.qdrant import QdrantOptions, QdrantSource
 from holdfast.testing._trips import back_up, stored_artifacts
 from holdfast.testing.memory_vault import MemoryVault
-from tests.servers.qdrant import KEY, Client, QdrantServer, program, qdrant_server, vector
+from servers.qdrant import KEY, Client, QdrantServer, program, qdrant_server, vector
 
 NAME = "memories"
 Points = dict[str, Any]

@@ -37,8 +37,8 @@ from holdfast.sources.redis import RedisOptions, RedisSource
 from holdfast.testing._trips import back_up, read_artifact, read_stream, stored_artifacts
 from holdfast.testing.crashes import every_crash
 from holdfast.testing.memory_vault import MemoryVault
-from tests.servers.proxy import Proxy
-from tests.servers.redis import (
+from servers.proxy import Proxy
+from servers.redis import (
     REDIS_6,
     REDIS_7,
     VALKEY,

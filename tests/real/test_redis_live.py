@@ -23,7 +23,7 @@ from holdfast.sources._redis_wire import Wire
 from holdfast.sources.redis import RedisOptions, RedisSource
 from holdfast.testing._trips import back_up, stored_artifacts
 from holdfast.testing.memory_vault import MemoryVault
-from tests.servers.redis import (
+from servers.redis import (
     REDIS_6,
     REDIS_7,
     VALKEY,

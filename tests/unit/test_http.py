@@ -23,7 +23,7 @@ from holdfast.errors import (
     ServerUnreachable,
 )
 from holdfast.sources._http import Patience, Server, path, what_it_says, without_secrets
-from tests.servers.proxy import Proxy
+from servers.proxy import Proxy
 
 QUICK = Patience(connect=5, answer=5, attempts=4, pause=0.01)
 BODY = bytes(range(256)) * 8000  # 2 MB

@@ -21,7 +21,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
+from . import ServerAbsentError
 
 WEED = Path(sys.executable).with_name("weed")
 KEY, SECRET = "AKIDEXAMPLE0000", "SECRETEXAMPLE0000"  # of the owner
@@ -67,12 +67,9 @@ def s3_server(*, volume_megabytes: int = 64) -> Iterator[S3Server]:
 
 @functools.cache
 def shared_server() -> S3Server:
-    """Return the one server that all tests of this process share; it ends with the process.
-
-    Tests are passed over where its program is not installed; the header of the run says so.
-    """
+    """Return the one server that all tests of this process share; it ends with the process."""
     if not WEED.exists():
-        pytest.skip("SeaweedFS is not installed, as the header says")
+        raise ServerAbsentError("SeaweedFS")
     running = ExitStack()
     server = running.enter_context(s3_server())
     atexit.register(running.close)

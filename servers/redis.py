@@ -25,6 +25,8 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from . import ServerAbsentError
+
 REDIS_7, REDIS_6, VALKEY = "redis-7.0", "redis-6.2", "valkey-8.1"
 _NAMES = ("redis-server", "redis-check-rdb")
 Content = dict[Any, Any]
@@ -50,7 +52,8 @@ def program(version: str) -> Path | None:
 def programs(version: str) -> Path:
     """Return a folder for PATH in which the server and its checker have the names of Redis."""
     real = program(version)
-    assert real is not None, f"{version} is not installed"
+    if real is None:
+        raise ServerAbsentError(version)
     folder = Path(tempfile.mkdtemp(prefix="holdfast-test-redis-"))
     atexit.register(shutil.rmtree, folder)
     for name in _NAMES:

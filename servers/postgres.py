@@ -19,9 +19,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import pytest
-
-from tests.other_user import NOBODY
+from . import NOBODY, ServerAbsentError
 
 SUPERUSER = "postgres"
 PASSWORD = "geh:eim 'pass\\word"  # what is special in a URL, in a pass file and in SQL
@@ -107,7 +105,8 @@ def tools_of(version: str) -> Path | None:
 def usable_tools(version: str) -> Path:
     """Return the programs where the user that runs the server may read them."""
     tools = tools_of(version)
-    assert tools is not None, f"PostgreSQL {version} is not installed"
+    if tools is None:
+        raise ServerAbsentError(f"PostgreSQL {version}")
     if os.geteuid() != 0 or all(p.stat().st_mode & stat.S_IXOTH for p in tools.parents):
         return tools
     package = tools.parents[1]
@@ -133,24 +132,6 @@ def running(
             extra |= _certificate(folder)
         with started(folder, tools, extra) as server:
             yield server
-
-
-@pytest.fixture(scope="session")
-def postgres_17() -> Iterator[PostgresServer]:
-    """A server that tests share; each has databases of its own there."""
-    if tools_of("17") is None:
-        pytest.skip("PostgreSQL 17 is not installed")
-    with running("17") as server:
-        yield server
-
-
-@pytest.fixture(scope="session")
-def postgres_18() -> Iterator[PostgresServer]:
-    """The same, with pgvector."""
-    if tools_of("18") is None:
-        pytest.skip("PostgreSQL 18 is not installed")
-    with running("18") as server:
-        yield server
 
 
 @contextmanager

@@ -19,8 +19,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import pytest
-
 CHROMA = Path(sys.executable).with_name("chroma")
 START_SECONDS = 60.0
 STARTS = 5  # another program may take a port that was free a moment before
@@ -189,10 +187,3 @@ def chroma_server() -> Iterator[ChromaServer]:
         if server is not None:
             server.stop()
         shutil.rmtree(folder, ignore_errors=True)
-
-
-@pytest.fixture(scope="session")
-def chroma() -> Iterator[ChromaServer]:
-    """A server for all tests of a worker; each takes databases of its own, and nobody kills it."""
-    with chroma_server() as server:
-        yield server
