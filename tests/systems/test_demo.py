@@ -26,10 +26,11 @@ def run_demo(scratch: Path, *options: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.parametrize("stack", ["small", "full"])
 def test_every_claim_of_the_demonstration_holds_on_one_screen_and_nothing_is_left(
-    tmp_path: Path,
+    tmp_path: Path, stack: str
 ) -> None:
-    done = run_demo(tmp_path)
+    done = run_demo(tmp_path, "--stack", stack)
 
     shown = done.stdout.splitlines()
     assert done.returncode == 0, done.stdout + done.stderr
