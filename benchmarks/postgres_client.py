@@ -23,7 +23,7 @@ SCHEMA = """
 CREATE TABLE accounts (id int PRIMARY KEY, branch int, balance int, filler char(84));
 CREATE TABLE messages (id bigint PRIMARY KEY, at timestamptz, author int, body text);
 CREATE TABLE documents (id int PRIMARY KEY, properties jsonb);
-CREATE TABLE embeddings (id int PRIMARY KEY, vector real[]);
+CREATE TABLE embeddings (id int PRIMARY KEY, vector bytea);
 """
 INDEXES = """
 CREATE INDEX accounts_branch ON accounts (branch);
@@ -46,7 +46,7 @@ def fill(url: str, megabytes: int) -> None:
         connection.execute(SCHEMA)
         accounts = ACCOUNTS * megabytes
         connection.execute(
-            "INSERT INTO accounts SELECT i, i % 100, i * 7919 % 100000, '' FROM"
+            "INSERT INTO accounts SELECT i, i % 100, i % 9973 * 7, '' FROM"
             f" generate_series(1, {accounts}) i"
         )
         texts = _texts(seeded)
@@ -95,8 +95,8 @@ def _documents(texts: Iterator[bytes], count: int) -> Iterator[bytes]:
 
 def _embeddings(seeded: np.random.Generator, count: int) -> Iterator[bytes]:
     for number in range(count):
-        vector = seeded.standard_normal(DIMENSIONS, np.float32)
-        yield f"{number}\t{{{','.join(map(str, vector))}}}\n".encode()
+        vector = seeded.standard_normal(DIMENSIONS, np.float32).tobytes().hex()
+        yield f"{number}\t\\\\x{vector}\n".encode()
 
 
 class Client(threading.Thread):

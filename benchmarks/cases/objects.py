@@ -67,18 +67,34 @@ def _compared(work: Path, endpoint: str, content: Content, options: Options) -> 
     }
     stack = Stack(work / content.bucket, {"attachments": component})
     stack.write()
+    alone = _alone(work / "alone", endpoint, content)
     ours = stack.backup(f"Holdfast backup, {content.title}")
     verified = stack.verify(f"Holdfast verify, {content.title}", "native")
     if shutil.which("rclone") is None:
-        measured, checked = alternate([ours, verified], options.fewer(3))
+        copied, measured, checked = alternate([alone, ours, verified], options.fewer(3))
         yield Row(f"rclone copy, {content.title}", "not installed")
+        yield seconds_row(copied, ours=True)
         yield seconds_row(measured, ours=True)
     else:
         peer = _rclone(work / "copied", endpoint, content)
-        theirs, measured, checked = alternate([peer, ours, verified], options.fewer(3))
+        commands = [peer, alone, ours, verified]
+        theirs, copied, measured, checked = alternate(commands, options.fewer(3))
         yield seconds_row(theirs)
+        yield seconds_row(copied, peer=theirs, most=MOST, ours=True)
         yield seconds_row(measured, peer=theirs, most=MOST, ours=True)
     yield seconds_row(checked, ours=True)
+
+
+def _alone(folder: Path, endpoint: str, content: Content) -> Command:
+    empty = partial(remove, folder)
+    program = [sys.executable, "-m", "benchmarks.copy_objects"]
+    return Command(
+        f"Holdfast, the copy alone, {content.title}",
+        [*program, endpoint, content.bucket, str(folder)],
+        before=empty,
+        after=empty,
+        output=folder,
+    )
 
 
 def _rclone(folder: Path, endpoint: str, content: Content) -> Command:

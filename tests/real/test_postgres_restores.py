@@ -172,6 +172,22 @@ def test_a_database_that_does_not_exist_yet_is_made_and_unmade(
     assert databases(postgres_17, small) == {small}
 
 
+def test_large_tables_are_loaded_as_if_they_had_always_been_there(
+    postgres_17: PostgresServer, tmp_path: Path
+) -> None:
+    odd = """CREATE SCHEMA "S. s"; CREATE TABLE "S. s"."a ""(b" (id int, "c) FROM stdin;" text);
+    INSERT INTO "S. s"."a ""(b" SELECT i, repeat(md5(i::text), 10) FROM generate_series(1, 4000) i;
+    CREATE TABLE small (id int); INSERT INTO small VALUES (1);"""
+    visible = "SELECT relallvisible > relpages / 2 FROM pg_class WHERE relpages > 100"
+    with database(postgres_17, odd) as name:
+        source = source_of(postgres_17, name, split=1)
+        artifacts, facts = taken(source, tmp_path)
+        assert [artifact.part for artifact in artifacts] == ["", "1", "globals"]
+        restored(source, artifacts, tmp_path)
+        assert source.facts().counts == facts.counts
+        assert postgres_17.run(visible, name) == [(True,)]
+
+
 # --- scripts ---
 
 

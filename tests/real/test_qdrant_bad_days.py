@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import threading
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -75,10 +77,14 @@ def artifacts(server: QdrantServer, tmp_path: Path) -> list[Artifact]:
 
 def fill(client: Client, numbers: range) -> None:
     for start in range(numbers.start, numbers.stop, 1000):
-        some = range(start, min(start + 1000, numbers.stop))
-        client.upsert(
-            NAME, [{"id": n, "vector": vector(128, n), "payload": {"n": n}} for n in some]
-        )
+        body = batch(start, min(start + 1000, numbers.stop))
+        client.send("PUT", f"/collections/{NAME}/points?wait=true", body)
+
+
+@cache
+def batch(start: int, stop: int) -> bytes:
+    points = [{"id": n, "vector": vector(128, n), "payload": {"n": n}} for n in range(start, stop)]
+    return json.dumps({"points": points}).encode()
 
 
 def source_on(url: str, **options: Any) -> QuickSource:
@@ -159,7 +165,7 @@ class TestBackups:
     ) -> None:
         proxy.fail(500)
         proxy.fail(503)
-        proxy.delay(0.05, times=3)
+        proxy.delay(0.005, times=3)
         assert backed_up(through(proxy), tmp_path)
 
     def test_a_server_that_only_fails_is_called_that(self, proxy: Proxy, tmp_path: Path) -> None:

@@ -127,11 +127,11 @@ def test_a_restore_that_was_killed_is_reverted(
 
     token = source_on(server).staging("tag", staging).token
     steps = 0
-    for _step in every_kill(work):
+    for _step in every_kill(work, stride=3):
         source_on(server).reopen(token).revert()
         assert look(server) == before
         steps += 1
-    assert steps > 20
+    assert steps > 8
     source_on(server).reopen(token).revert()
     assert look(server) == before
 
@@ -146,7 +146,7 @@ def test_a_revert_that_was_killed_is_finished_by_another(
     def work() -> None:
         source_on(server).reopen(staged.token).revert()
 
-    for _step in every_kill(work, stride=5):
+    for _step in every_kill(work, stride=7):
         source_on(server).reopen(staged.token).revert()
         assert look(server) == before
         take_steps(staged, artifacts, 2)

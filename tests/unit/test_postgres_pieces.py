@@ -16,6 +16,7 @@ from holdfast.sources._postgres_address import Address
 from holdfast.sources._postgres_backup import backup_of
 from holdfast.sources._postgres_count import Selection, Table
 from holdfast.sources._postgres_dump import HOLDS, TABLE, dated
+from holdfast.sources._postgres_frozen import changed
 from holdfast.sources._postgres_guide import guide
 from holdfast.sources._postgres_names import LONGEST_NAME, mark, name_of, unmarked
 from holdfast.sources._postgres_tools import Toolbox, read_version
@@ -181,3 +182,18 @@ def test_the_beginning_of_an_archive_is_dated_only_where_it_is_known() -> None:
     assert (changed[:12], changed[47:]) == (head[:12], head[47:])
     for other in (b"PGDMP\x01\x20\x00" + head[8:], head[:50], b"x" * 100):
         assert dated(other, instant) == other
+
+
+def test_the_statement_that_loads_a_table_is_changed_only_where_it_is_whole() -> None:
+    def string(text: bytes) -> bytes:
+        return b"\0" + len(text).to_bytes(4, "little") + text
+
+    copy = b'COPY public."a ""b" (id, "c) FROM stdin;") FROM stdin;\n'
+    both = (
+        b'TRUNCATE ONLY public."a ""b"; COPY public."a ""b" (id, "c) FROM stdin;")'
+        b" FROM stdin WITH (FREEZE);\n"
+    )
+    head = string(b"TABLE DATA") + b"%b" + string(b"public")
+    assert changed(head % string(copy) + copy) == head % string(both) + copy
+    for other in (b"\0\x09\0\0\0" + copy, string(b"x" + copy), string(copy[:-1])):
+        assert changed(head % other) == head % other

@@ -10,9 +10,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
 from holdfast.model.artifact import CHUNK, Chunk, Chunks, Stream
@@ -21,8 +23,9 @@ from ._command import Environment, Running, feed, printed
 from ._postgres_address import ENGLISH, Address
 from ._postgres_backup import Dumped
 from ._postgres_errors import Border
+from ._postgres_frozen import frozen
 from ._postgres_script import MalformedScript, Statement, statements
-from ._postgres_session import session
+from ._postgres_session import composed, rows, session
 from ._postgres_tools import Tools
 
 if TYPE_CHECKING:
@@ -31,6 +34,13 @@ if TYPE_CHECKING:
 _TIMED = 17  # since this version programs set `transaction_timeout`, which older servers refuse
 _HEADLINE = b"PostgreSQL database dump"
 _COMPLETE = b"PostgreSQL database dump complete"
+# What has statistics, the largest first; partitions come with the tables that they belong to.
+_ANALYZED = """
+SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'm', 'p') AND NOT c.relispartition
+  AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+ORDER BY c.relkind <> 'p', pg_table_size(c.oid) DESC
+"""
 _LOOKED_AT = 4096  # bytes at both ends of a script in which these stand
 
 
@@ -178,7 +188,7 @@ class Loader:
 
     def _part(self, part: Stream) -> None:
         with part.open() as chunks:
-            self._stream(chunks)
+            self._stream(frozen(chunks))
 
     def _stream(self, chunks: Chunks) -> None:
         with (
@@ -269,9 +279,19 @@ class Loader:
         return found
 
     def analyze(self) -> None:
-        """Have the server learn what it needs for good plans."""
+        """Have the server learn what it needs for good plans, several tables at a time."""
         with session(self._address, self._border) as connection:
-            connection.execute("ANALYZE")
+            waiting: SimpleQueue[tuple[str, str]] = SimpleQueue()
+            for row in rows(connection, _ANALYZED):
+                waiting.put(row)
+        with ThreadPoolExecutor(self._how.jobs, "analyze") as threads:
+            for done in [threads.submit(self._analyze, waiting) for _job in range(self._how.jobs)]:
+                done.result()
+
+    def _analyze(self, waiting: SimpleQueue[tuple[str, str]]) -> None:
+        with session(self._address, self._border) as connection, suppress(Empty):
+            while True:
+                connection.execute(composed("ANALYZE {}.{}", *waiting.get_nowait()))
 
     def execute(self, script: Iterable[Statement]) -> None:
         """Execute statements in a session of their own."""

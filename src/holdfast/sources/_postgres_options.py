@@ -77,7 +77,7 @@ class PostgresOptions(Options):
     )
     jobs: int = Field(default=2, ge=1, le=64, description="How much is restored side by side.")
     split: int = Field(
-        default=256,
+        default=128,
         ge=1,
         description="Tables of at least so many MB, eight at most, are dumped as artifacts of their"
         " own, from the same snapshot, so that a restore loads them side by side.",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -40,20 +40,22 @@ def session(address: Address, border: Border, *, own_path: bool = False) -> Iter
         try:
             path = {} if own_path else {"search_path": "pg_catalog"}
             wait = {"lock_timeout": f"{border.lock_timeout * 1000:.0f}ms"}
-            _settle(connection, {**PATIENT, **wait, **path})
+            settings = {**PATIENT, **wait, **path}
+            connection.execute(_SET.encode(), [list(settings), list(settings.values())])
             yield connection
         finally:
             connection.close()
 
 
-def _settle(connection: Connection, settings: Mapping[str, str]) -> None:
-    """Change settings of a session, those that this server knows."""
-    connection.execute(
-        "SELECT pg_catalog.set_config(known.name, new, false)"
-        " FROM unnest(%s::text[], %s::text[]) AS wanted (name, new)"
-        " JOIN pg_catalog.pg_settings AS known ON known.name = wanted.name",
-        [list(settings), list(settings.values())],
-    )
+# Settings that this server knows. What is committed lasts, whatever a role or database has set.
+_SET = """
+SELECT set_config(known.name, new, false)
+FROM unnest(%s::text[], %s::text[]) AS wanted (name, new)
+JOIN pg_settings AS known ON known.name = wanted.name
+UNION ALL
+SELECT set_config('synchronous_commit', 'on', false)
+WHERE current_setting('synchronous_commit') = 'off'
+"""
 
 
 def rows(connection: Connection, sql: str, *arguments: object) -> list[tuple[Any, ...]]:

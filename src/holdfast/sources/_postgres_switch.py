@@ -38,10 +38,12 @@ SELECT datname, datallowconn, datistemplate,
        coalesce(shobj_description(oid, 'pg_database'), '')
 FROM pg_database WHERE datname = ANY (%s)
 """
-# Autovacuum's workers end by themselves when a database is renamed or dropped.
+# Autovacuum's workers end by themselves when a database is renamed or dropped, but that takes a
+# tenth of a second; only a superuser may hurry them.
 _TERMINATE = """
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-WHERE datname = ANY (%s) AND pid <> pg_backend_pid() AND backend_type <> 'autovacuum worker'
+WHERE datname = ANY (%s) AND pid <> pg_backend_pid()
+  AND (backend_type <> 'autovacuum worker' OR current_setting('is_superuser') = 'on')
 """
 _PREPARED = "SELECT gid FROM pg_prepared_xacts WHERE database = ANY (%s) ORDER BY 1"
 _EARLIER = """
@@ -96,7 +98,6 @@ class Switch:
         staged = self.places[database].staged
         with session(self._address(), self._border) as connection:
             describe(connection, staged)
-            connection.execute("SET synchronous_commit = on")
             (found,) = rows(connection, _STATES, [staged])
             comment_on(connection, staged, mark(self.tag, found[3]))
 

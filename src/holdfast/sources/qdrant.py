@@ -107,8 +107,9 @@ class QdrantSource:
 
     def _demand_all(self, qdrant: Qdrant) -> None:
         """Raise `SourceMissing` if a collection that is configured is not there."""
-        known = {*self.names.ours(qdrant.names()), *self._aliases(qdrant)}
-        for name in self.options.collections:
+        wanted = self.options.collections
+        known = {*self.names.ours(qdrant.names()), *self._aliases(qdrant)} if wanted else set()
+        for name in wanted:
             if name not in known:
                 path = f"{self.where}/collections/{name}"
                 raise SourceMissing(component=self.name, path=path)
