@@ -13,7 +13,7 @@ from pathlib import Path
 from holdfast.model.artifact import Tree
 from holdfast.sources._tree import write_tree
 from holdfast.sources.objects import ObjectsOptions, ObjectsSource
-from tests.servers.s3 import KEY, SECRET
+from servers.s3 import KEY, SECRET
 
 
 def main() -> None:

@@ -77,7 +77,7 @@ def composed(template: str, *names: str) -> Composed:
     """Return a statement with the names quoted where ``{}`` stands."""
     from psycopg.sql import SQL, Identifier
 
-    return SQL(template).format(*map(Identifier, names))  # type: ignore[arg-type]
+    return SQL(template).format(*map(Identifier, names))
 
 
 def major(version: int) -> int:
