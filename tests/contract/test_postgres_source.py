@@ -68,8 +68,8 @@ _CATALOG = {
     "sequences": "SELECT schemaname, sequencename, last_value FROM pg_sequences ORDER BY 1, 2",
     "objects": "SELECT oid, encode(lo_get(oid), 'hex') FROM pg_largeobject_metadata ORDER BY 1",
     "database": "SELECT pg_get_userbyid(datdba), (SELECT array_agg(a ORDER BY a::text)::text FROM"
-    " unnest(datacl) a), pg_encoding_to_char(encoding), datcollate, datconnlimit, shobj_description(oid, 'pg_database') FROM pg_database"
-    " WHERE datname = current_database()",
+    " unnest(datacl) a), pg_encoding_to_char(encoding), datcollate, datconnlimit,"
+    " shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = current_database()",
     "settings": "SELECT setrole::regrole::text, setconfig::text FROM pg_db_role_setting"
     " WHERE setdatabase = (SELECT oid FROM pg_database WHERE datname = current_database())"
     " ORDER BY 1",
