@@ -70,7 +70,13 @@ def _own_signals() -> Iterator[None]:
 
 # Tests that start writers, kill processes, fill disks or open real Chroma; pages that are run.
 SLOW = {"faults", "real", "systems", "docs"}
-SLOW_FILES = ("test_chroma_", "test_postgres_source", "test_interrupts", "test_bad_", "test_hostile_")
+SLOW_FILES = (
+    "test_chroma_",
+    "test_postgres_source",
+    "test_interrupts",
+    "test_bad_",
+    "test_hostile_",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -63,7 +63,7 @@ class Owner(Live, Protocol):
     @property
     def where(self) -> str: ...
 
-    def twin(self, options: PostgresOptions, databases: Mapping[str, str]) -> Source: ...
+    def twin(self, options: PostgresOptions, databases: Mapping[str, str]) -> Live: ...
 
 
 @contextmanager
@@ -217,7 +217,7 @@ def _sweep(connection: Connection, database: str, timeout: float) -> None:
             value(connection, "SELECT pg_advisory_unlock(hashtextextended(%s, 0))", base)
 
 
-def _twin(owner: Owner, changes: dict[str, str], databases: Mapping[str, str]) -> Source:
+def _twin(owner: Owner, changes: dict[str, str], databases: Mapping[str, str]) -> Live:
     options = owner.options
     plain = {"in_place": False, "owners": options.owners and options.globals}
     return owner.twin(options.model_copy(update={**changes, **plain}), databases)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, LiteralString, cast
 
 from ._postgres_address import Address
 from ._postgres_errors import Border
@@ -36,7 +36,7 @@ def session(address: Address, border: Border, *, own_path: bool = False) -> Iter
     import psycopg
 
     with border.translating():
-        connection = psycopg.connect(**address.connecting(), autocommit=True)  # type: ignore[arg-type]
+        connection = psycopg.connect(**address.connecting(), autocommit=True)
         try:
             path = {} if own_path else {"search_path": "pg_catalog"}
             wait = {"lock_timeout": f"{border.lock_timeout * 1000:.0f}ms"}
@@ -77,7 +77,7 @@ def composed(template: str, *names: str) -> Composed:
     """Return a statement with the names quoted where ``{}`` stands."""
     from psycopg.sql import SQL, Identifier
 
-    return SQL(template).format(*map(Identifier, names))  # type: ignore[arg-type]
+    return SQL(cast("LiteralString", template)).format(*map(Identifier, names))
 
 
 def major(version: int) -> int:
