@@ -24,6 +24,11 @@ hypothesis.settings.register_profile("here", print_blob=True, deadline=None, max
 hypothesis.settings.register_profile("thorough", print_blob=True, deadline=None, max_examples=2000)
 hypothesis.settings.load_profile(os.environ.get("HOLDFAST_HYPOTHESIS", "here"))
 
+# Hundreds of programs are started here. Each would compile what is imported anew, and have threads
+# of numpy's that wait for work at full speed.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+os.environ["OPENBLAS_NUM_THREADS"] = "1"
+
 TOOLS = {
     "openssl": "certificates for servers that speak TLS",
     "redis-check-rdb": "Debian's Redis 7.0, which is this program under another name",
