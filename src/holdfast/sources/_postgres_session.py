@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, LiteralString, cast
+from typing import TYPE_CHECKING, Any, LiteralString
 
 from ._postgres_address import Address
 from ._postgres_errors import Border
@@ -73,11 +73,11 @@ def value(connection: Connection, sql: str, *arguments: object) -> Any:
     return next(iter(values(connection, sql, *arguments)), None)
 
 
-def composed(template: str, *names: str) -> Composed:
+def composed(template: LiteralString, *names: str) -> Composed:
     """Return a statement with the names quoted where ``{}`` stands."""
     from psycopg.sql import SQL, Identifier
 
-    return SQL(cast("LiteralString", template)).format(*map(Identifier, names))
+    return SQL(template).format(*map(Identifier, names))
 
 
 def major(version: int) -> int:
