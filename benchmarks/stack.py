@@ -25,7 +25,7 @@ class Options:
 
     def megabytes(self, full: int) -> int:
         """Return how much data to make."""
-        return max(10, full // 50) if self.small else full
+        return max(10, full // 500) if self.small else full
 
     def fewer(self, most: int) -> int:
         """Return how often to run something that takes long."""

@@ -24,6 +24,11 @@ hypothesis.settings.register_profile("here", print_blob=True, deadline=None, max
 hypothesis.settings.register_profile("thorough", print_blob=True, deadline=None, max_examples=2000)
 hypothesis.settings.load_profile(os.environ.get("HOLDFAST_HYPOTHESIS", "here"))
 
+# Hundreds of programs are started here. Each would compile what is imported anew, and have threads
+# of numpy's that wait for work at full speed.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+os.environ["OPENBLAS_NUM_THREADS"] = "1"
+
 TOOLS = {
     "openssl": "certificates for servers that speak TLS",
     "redis-check-rdb": "Debian's Redis 7.0, which is this program under another name",
@@ -91,13 +96,22 @@ def postgres_18() -> Iterator[PostgresServer]:
 
 # Tests that start writers, kill processes, fill disks or open real Chroma; pages that are run.
 SLOW = {"faults", "real", "systems", "docs"}
-SLOW_FILES = ("test_chroma_", "test_interrupts", "test_bad_", "test_hostile_", "test_restore_")
-SERVERS = ("test_objects_source", "test_postgres_source", "test_qdrant_source", "test_redis_source")
+SLOW_FILES = (
+    "test_chroma_",
+    "test_objects_source",
+    "test_postgres_source",
+    "test_qdrant_source",
+    "test_redis_source",
+    "test_interrupts",
+    "test_bad_",
+    "test_hostile_",
+    "test_restore_",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Leave out of `make test-fast` what needs patience by its nature, wherever it is written."""
     for item in items:
         path = Path(item.path).relative_to(item.config.rootpath)
-        if SLOW & set(path.parts) or path.name.startswith(SLOW_FILES + SERVERS):
+        if SLOW & set(path.parts) or path.name.startswith(SLOW_FILES):
             item.add_marker("slow")

@@ -166,7 +166,7 @@ def test_a_settling_that_was_killed_is_finished_by_another(world: World, *, keep
     attic = world.folder / "attic" if keep else None
     replaced = f"{world.name}_replaced_{world.tag}"
     world.take_in_quickly()
-    for _step in each_step(lambda: world.reopened().settle(attic)):
+    for _step in each_step(lambda: world.reopened().settle(attic), stride=2 if keep else 1):
         assert bool(world.reopened().settle(attic)) == keep
         assert _count(world) == 500
         _rows, about, names = world.state()
@@ -232,7 +232,7 @@ def test_a_server_that_is_killed_at_the_switch_has_all_or_nothing(
     with pytest.raises(HoldfastError):
         world.reopened().activate()
     monkeypatch.undo()
-    assert _count(world) == 501
+    assert world.server.run("SELECT count(*) FROM a", world.name) == [(501,)]  # it is open again
     world.reopened().revert()
     assert world.state() == before
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 from urllib.parse import quote
 
 from ._command import Environment
@@ -64,7 +65,7 @@ class Address:
             return f"postgresql://{at}/{name}{socket}" + (f"&port={port}" if port and host else "")
         return f"postgresql://{at}{host}{f':{port}' if port else ''}/{name}"
 
-    def connecting(self) -> dict[str, str]:
+    def connecting(self) -> dict[str, Any]:
         """Return what the driver is to be given."""
         secret = {"password": self.password} if self.password else {}
         return {**self.params, "dbname": self.database, "application_name": "holdfast", **secret}

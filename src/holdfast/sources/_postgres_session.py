@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, LiteralString
 
 from ._postgres_address import Address
 from ._postgres_errors import Border
@@ -36,7 +36,7 @@ def session(address: Address, border: Border, *, own_path: bool = False) -> Iter
     import psycopg
 
     with border.translating():
-        connection = psycopg.connect(**address.connecting(), autocommit=True)  # type: ignore[arg-type]
+        connection = psycopg.connect(**address.connecting(), autocommit=True)
         try:
             path = {} if own_path else {"search_path": "pg_catalog"}
             wait = {"lock_timeout": f"{border.lock_timeout * 1000:.0f}ms"}
@@ -73,7 +73,7 @@ def value(connection: Connection, sql: str, *arguments: object) -> Any:
     return next(iter(values(connection, sql, *arguments)), None)
 
 
-def composed(template: str, *names: str) -> Composed:
+def composed(template: LiteralString, *names: str) -> Composed:
     """Return a statement with the names quoted where ``{}`` stands."""
     from psycopg.sql import SQL, Identifier
 
