@@ -4,6 +4,8 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,11 +28,19 @@ def run_demo(scratch: Path, *options: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.fixture
+def open_path() -> Iterator[Path]:
+    """A scratch folder that other users may enter: PostgreSQL refuses to run as root."""
+    with tempfile.TemporaryDirectory(prefix="holdfast-test-demo-") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
 @pytest.mark.parametrize("stack", ["small", "full"])
 def test_every_claim_of_the_demonstration_holds_on_one_screen_and_nothing_is_left(
-    tmp_path: Path, stack: str
+    open_path: Path, stack: str
 ) -> None:
-    done = run_demo(tmp_path, "--stack", stack)
+    done = run_demo(open_path, "--stack", stack)
 
     shown = done.stdout.splitlines()
     assert done.returncode == 0, done.stdout + done.stderr
@@ -41,7 +51,7 @@ def test_every_claim_of_the_demonstration_holds_on_one_screen_and_nothing_is_lef
     claims = sum(line.startswith("  ✓ ") for line in shown)
     assert claims > 10
     assert f"All {claims} claims" in shown[-1]
-    assert list(tmp_path.iterdir()) == []
+    assert list(open_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("store", ["rows", "uploads"])
