@@ -126,3 +126,18 @@ def test_heavy_libraries_are_loaded_on_use() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_every_kind_of_store_can_be_named_and_described_without_its_driver() -> None:
+    script = """
+import sys
+for driver in ("boto3", "botocore", "chromadb", "httpx", "numpy", "psycopg", "redis"):
+    sys.modules[driver] = None
+from holdfast.runtime.registry import SOURCES, source_class
+for kind in SOURCES:
+    source_class(kind).options_model.model_json_schema()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr

@@ -18,10 +18,12 @@ from holdfast.errors import (
     AccessRefused,
     BackupDamaged,
     ConnectionLost,
+    ExtraMissing,
     HoldfastError,
     ServerFailed,
     ServerUnreachable,
 )
+from holdfast.sources import _http
 from holdfast.sources._http import Patience, Server, path, what_it_says, without_secrets
 from servers.proxy import Proxy
 
@@ -305,3 +307,11 @@ def test_addresses_are_shown_without_secrets() -> None:
 
 def test_a_part_of_a_path_stays_one() -> None:
     assert path("a b", "../c", "d?e") == "/a%20b/..%2Fc/d%3Fe"
+
+
+def test_a_missing_driver_is_missed_by_whoever_has_a_server(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_http, "find_spec", lambda _name: None)
+    with pytest.raises(ExtraMissing, match="httpx"):
+        Server("vectors", "http://127.0.0.1:1")

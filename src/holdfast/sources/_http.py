@@ -16,7 +16,8 @@ What is repeated, and when it is safe:
   content has not changed meanwhile; a digest over the whole shows that it is one piece.
 - Redirects are not followed: credentials stay with the server they are for.
 
-Every failure is raised as a row of ``errors``; nothing of httpx gets out of here.
+Every failure is raised as a row of ``errors``; nothing of httpx gets out of here. It is imported on
+use, so that whoever has no such server needs no such package.
 """
 
 from __future__ import annotations
@@ -28,21 +29,24 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote, urlsplit, urlunsplit
-
-import httpx
 
 from holdfast.errors import (
     AccessRefused,
     ConnectionLost,
+    ExtraMissing,
     HoldfastError,
     ServerFailed,
     ServerUnreachable,
 )
 from holdfast.model.artifact import CHUNK, Chunk, Chunks
+
+if TYPE_CHECKING:
+    import httpx
 
 READING = frozenset({"GET", "HEAD"})
 PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})  # a moment later it may be different
@@ -101,6 +105,8 @@ class Server:
         patience: Patience | None = None,
         authority: Path | None = None,
     ) -> None:
+        if find_spec("httpx") is None:
+            raise ExtraMissing(what=f"{component}, a server", package="httpx", extra="qdrant")
         self.component = component
         self.where = without_secrets(url)
         self.patience = patience or Patience()
@@ -126,6 +132,8 @@ class Server:
 
     @cached_property
     def _client(self) -> httpx.Client:
+        import httpx
+
         try:
             return httpx.Client(
                 base_url=self._url,
@@ -147,6 +155,8 @@ class Server:
             raise self._unreachable(reason) from error
 
     def _timeout(self, seconds: float) -> httpx.Timeout:
+        import httpx
+
         return httpx.Timeout(seconds, connect=self.patience.connect)
 
     # --- calls with a short answer ---
@@ -223,6 +233,8 @@ class Server:
             response.close()
 
     def _body_of(self, response: httpx.Response) -> Chunks:
+        import httpx
+
         try:
             yield from response.iter_bytes(CHUNK)
         except (httpx.HTTPError, httpx.StreamError) as error:
@@ -232,6 +244,8 @@ class Server:
         self, send: Callable[[], httpx.Response], accept: Collection[int], attempts: int
     ) -> httpx.Response:
         """Send until there is an answer that is a success or in ``accept``; others raise."""
+        import httpx
+
         for attempt in range(1, attempts + 1):
             try:
                 response = send()
@@ -292,6 +306,8 @@ class Server:
 
     def translated(self, error: Exception) -> HoldfastError:
         """Return the row of ``errors`` for what httpx raised."""
+        import httpx
+
         reason = self._shown(str(error) or type(error).__name__)
         if isinstance(error, httpx.ConnectTimeout):
             return self._unreachable(f"no connection within {self.patience.connect:g} s")
@@ -369,6 +385,8 @@ class _Download:
             raise self._server.failed(f"what came of {self._path} has another checksum than it has")
 
     def _pieces(self, *, resume: bool) -> Chunks:
+        import httpx
+
         done, failures = 0, 0
         while True:
             try:
@@ -412,6 +430,8 @@ class _Download:
 
     def _demand(self, response: httpx.Response, start: int) -> None:
         """Refuse an answer that is not the content from this byte on."""
+        import httpx
+
         wanted = httpx.codes.PARTIAL_CONTENT if start else httpx.codes.OK
         if response.status_code != wanted:
             if start and response.is_success:
