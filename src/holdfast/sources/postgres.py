@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import ClassVar
 from urllib.parse import urlsplit
 
-from holdfast.errors import HoldfastError, SourceMissing, UsageInvalid
+from holdfast.errors import ExtraMissing, HoldfastError, SourceMissing, UsageInvalid
 from holdfast.model.artifact import Artifact
 from holdfast.model.facts import Discovery, Facts, Inspection, Probe
 from holdfast.model.options import Options
@@ -63,6 +64,8 @@ class PostgresSource:
         """
         if not isinstance(options, PostgresOptions):
             raise TypeError(f"{type(options).__name__} are not options of PostgreSQL")
+        if find_spec("psycopg") is None:
+            raise ExtraMissing(what=f"{name}, a database", package="psycopg", extra="postgres")
         self.name = name
         self.options = options
         self._given = databases
