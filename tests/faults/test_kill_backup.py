@@ -54,21 +54,21 @@ def look_after_kill(world: World, before: dict[str, dict[str, str]], live: dict[
     assert len([run for run in runs if run["state"] == "failed"]) <= 1
 
 
-def test_a_killed_backup_leaves_nothing_half_made(commands: Commands, tmp_path: Path) -> None:
-    assert kill_at_every(scenes_of_backup(commands, tmp_path), 5, QUICK) > FEWEST
+def test_a_killed_backup_leaves_nothing_half_made(commands: Commands, in_memory: Path) -> None:
+    assert kill_at_every(scenes_of_backup(commands, in_memory), 5, QUICK) > FEWEST
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("shard", range(SHARDS))
 def test_no_step_of_a_backup_is_a_bad_one_to_die_at(
-    commands: Commands, tmp_path: Path, shard: int
+    commands: Commands, in_memory: Path, shard: int
 ) -> None:
-    assert kill_at_every(scenes_of_backup(commands, tmp_path), 1 + shard, SHARDS) > FEWEST
+    assert kill_at_every(scenes_of_backup(commands, in_memory), 1 + shard, SHARDS) > FEWEST
 
 
-def test_the_run_that_died_is_shown_as_such(commands: Commands, tmp_path: Path) -> None:
-    world = scenes_of_backup(commands, tmp_path).again()
+def test_the_run_that_died_is_shown_as_such(commands: Commands, in_memory: Path) -> None:
+    world = scenes_of_backup(commands, in_memory).again()
     assert world.holdfast("backup", kill_at=40).killed
     newest = world.runs()[0]
     assert (newest["state"], newest["error_code"]) == ("failed", "died")

@@ -107,13 +107,13 @@ def kill_case(commands: Commands, folder: Path, case: str, stride: int) -> None:
 
 @pytest.mark.parametrize("case", CASES)
 def test_what_is_killed_leaves_whole_backups_only(
-    commands: Commands, tmp_path: Path, case: str
+    commands: Commands, in_memory: Path, case: str
 ) -> None:
-    kill_case(commands, tmp_path, case, QUICK * 2)
+    kill_case(commands, in_memory, case, QUICK * 2)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("case", CASES)
-def test_no_step_is_a_bad_one_to_die_at(commands: Commands, tmp_path: Path, case: str) -> None:
-    kill_case(commands, tmp_path, case, 1)
+def test_no_step_is_a_bad_one_to_die_at(commands: Commands, in_memory: Path, case: str) -> None:
+    kill_case(commands, in_memory, case, 1)

@@ -59,15 +59,15 @@ def kill_recovery(trial: Trial, kept: Path, start: int, stride: int) -> None:
         step += stride
 
 
-def test_a_killed_recovery_is_finished_by_the_next(commands: Commands, tmp_path: Path) -> None:
-    trial = trial_of(commands, tmp_path)
+def test_a_killed_recovery_is_finished_by_the_next(commands: Commands, in_memory: Path) -> None:
+    trial = trial_of(commands, in_memory)
     for number, (_state, kept) in enumerate(interrupted(trial, 11)):
         kill_recovery(trial, kept, 8 + 3 * number, 30)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-def test_no_step_of_a_recovery_is_a_bad_one_to_die_at(commands: Commands, tmp_path: Path) -> None:
-    trial = trial_of(commands, tmp_path)
+def test_no_step_of_a_recovery_is_a_bad_one_to_die_at(commands: Commands, in_memory: Path) -> None:
+    trial = trial_of(commands, in_memory)
     for number, (_state, kept) in enumerate(interrupted(trial, 2)):
         kill_recovery(trial, kept, 1 + number % SPREAD, SPREAD)

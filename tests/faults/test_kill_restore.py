@@ -82,8 +82,8 @@ def services_run(world: World) -> bool:
     return not log.exists() or log.read_text().splitlines()[-1] == "start"
 
 
-def test_a_killed_restore_is_put_right(commands: Commands, tmp_path: Path) -> None:
-    trial = trial_of(commands, tmp_path)
+def test_a_killed_restore_is_put_right(commands: Commands, in_memory: Path) -> None:
+    trial = trial_of(commands, in_memory)
     assert kill_at_every(trial, 10, QUICK) > FEWEST
 
 
@@ -91,22 +91,22 @@ def test_a_killed_restore_is_put_right(commands: Commands, tmp_path: Path) -> No
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("shard", range(SHARDS))
 def test_no_step_of_a_restore_is_a_bad_one_to_die_at(
-    commands: Commands, tmp_path: Path, shard: int
+    commands: Commands, in_memory: Path, shard: int
 ) -> None:
-    assert kill_at_every(trial_of(commands, tmp_path), 1 + shard, SHARDS) > FEWEST
+    assert kill_at_every(trial_of(commands, in_memory), 1 + shard, SHARDS) > FEWEST
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_a_restore_of_vectors_is_put_right_too(commands: Commands, tmp_path: Path) -> None:
-    trial = trial_of(commands, tmp_path, vectors=True)
+def test_a_restore_of_vectors_is_put_right_too(commands: Commands, in_memory: Path) -> None:
+    trial = trial_of(commands, in_memory, vectors=True)
     assert kill_at_every(trial, 10, 11) > FEWEST
 
 
 def test_after_recovery_the_next_restore_and_backup_work(
-    commands: Commands, tmp_path: Path
+    commands: Commands, in_memory: Path
 ) -> None:
-    trial = trial_of(commands, tmp_path)
+    trial = trial_of(commands, in_memory)
     world = trial.scenes.again()
     assert world.holdfast("restore", "--yes", kill_at=70).killed
     assert world.holdfast("restore", "--yes").status == 1
@@ -117,9 +117,9 @@ def test_after_recovery_the_next_restore_and_backup_work(
 
 
 def test_a_killed_restore_elsewhere_leaves_the_target_as_it_was(
-    commands: Commands, tmp_path: Path
+    commands: Commands, in_memory: Path
 ) -> None:
-    trial = trial_of(commands, tmp_path)
+    trial = trial_of(commands, in_memory)
     for step in range(20, 90, 12):
         world = trial.scenes.again()
         assert world.holdfast("restore", "--target", "elsewhere", kill_at=step).killed
@@ -133,9 +133,9 @@ def test_a_killed_restore_elsewhere_leaves_the_target_as_it_was(
 
 
 def test_what_a_restore_replaced_is_kept_whole_or_not_shown(
-    commands: Commands, tmp_path: Path
+    commands: Commands, in_memory: Path
 ) -> None:
-    scenes = trial_of(commands, tmp_path).scenes
+    scenes = trial_of(commands, in_memory).scenes
     scenes.world.done("restore", "--yes")  # so that there is an older way back to let go
     scenes.keep()
     steps = scenes.world.done("restore", "--yes").steps

@@ -41,7 +41,7 @@ class TestEveryCall:
 
     def each_failure(
         self,
-        tmp_path: Path,
+        in_memory: Path,
         store_kind: str,
         layout: str,
         *,
@@ -52,13 +52,13 @@ class TestEveryCall:
         prepare: Callable[[Vault], object],
     ) -> None:
         counting = Calls()
-        self.trial(tmp_path / "0", store_kind, layout, counting, prepare=prepare, work=work)
+        self.trial(in_memory / "0", store_kind, layout, counting, prepare=prepare, work=work)
         assert counting.total > 3
         for number in range(1, counting.total + 1):
             calls = Calls(
                 fail_at=number, after=after, for_ever=for_ever, error=lambda: NoSpace(path="x")
             )
-            folder = tmp_path / str(number)
+            folder = in_memory / str(number)
             store, failed = self.trial(
                 folder, store_kind, layout, calls, prepare=prepare, work=work
             )
@@ -83,7 +83,7 @@ class TestEveryCall:
         return store, False
 
     def test_sealing(
-        self, tmp_path: Path, store_kind: str, layout: str, *, after: bool, for_ever: bool
+        self, in_memory: Path, store_kind: str, layout: str, *, after: bool, for_ever: bool
     ) -> None:
         def look(vault: Vault, store: Store, failed: bool) -> None:  # noqa: FBT001
             assert all_whole(vault) >= {"backup_20260203_120000"}
@@ -94,7 +94,7 @@ class TestEveryCall:
             assert keep(vault).id in all_whole(vault)
 
         self.each_failure(
-            tmp_path,
+            in_memory,
             store_kind,
             layout,
             work=keep,
@@ -105,7 +105,7 @@ class TestEveryCall:
         )
 
     def test_deleting(
-        self, tmp_path: Path, store_kind: str, layout: str, *, after: bool, for_ever: bool
+        self, in_memory: Path, store_kind: str, layout: str, *, after: bool, for_ever: bool
     ) -> None:
         gone = "backup_20260203_120000"
 
@@ -121,7 +121,7 @@ class TestEveryCall:
                 assert gone not in all_whole(vault)
 
         self.each_failure(
-            tmp_path,
+            in_memory,
             store_kind,
             layout,
             work=lambda vault: vault.delete(gone),
@@ -132,7 +132,7 @@ class TestEveryCall:
         )
 
     def test_taking_in(
-        self, tmp_path: Path, store_kind: str, layout: str, *, after: bool, for_ever: bool
+        self, in_memory: Path, store_kind: str, layout: str, *, after: bool, for_ever: bool
     ) -> None:
         origin = make_vault(MemoryStore(), layout)
         data = exported(origin, keep(origin))
@@ -146,7 +146,7 @@ class TestEveryCall:
             assert_no_strangers(vault, store)
 
         self.each_failure(
-            tmp_path,
+            in_memory,
             store_kind,
             layout,
             work=lambda vault: vault.take(in_chunks(data)),

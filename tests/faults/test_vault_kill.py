@@ -62,8 +62,8 @@ def store_kind(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(params=LAYOUTS)
-def trial(request: pytest.FixtureRequest, tmp_path: Path, store_kind: str) -> Trial:
-    return Trial(tmp_path, store_kind, str(request.param))
+def trial(request: pytest.FixtureRequest, in_memory: Path, store_kind: str) -> Trial:
+    return Trial(in_memory, store_kind, str(request.param))
 
 
 def look(trial: Trial, allowed: list[set[str]]) -> set[str]:
@@ -133,8 +133,8 @@ def test_killed_while_sweeping(trial: Trial) -> None:
         trial.again(leave_rests)
 
 
-def test_killed_while_marking(tmp_path: Path) -> None:
-    trial = Trial(tmp_path, "local", "boxed")
+def test_killed_while_marking(in_memory: Path) -> None:
+    trial = Trial(in_memory, "local", "boxed")
     trial.again(lambda vault: pin(vault, keep(vault).id, "first"))
     seen = []
     for _step in every_crash(lambda: pin(trial.vault, LATER, "second")):

@@ -60,7 +60,7 @@ def several_trials(tmp_path: Path, trials: int, pages: int, **how: Any) -> dict[
     create(path, how["mode"], pages)
     with writing(path, tmp_path / "progress", **how) as writer:
         for number in range(trials):
-            one_trial(writer, tmp_path / f"trial-{number}", slowly=0.02 * (number % 3))
+            one_trial(writer, tmp_path / f"trial-{number}", slowly=0.03 * (number % 3))
     assert writer.report["commits"] > trials
     assert writer.report["longest"] < PATIENCE
     return writer.report
@@ -84,7 +84,7 @@ def test_a_copy_is_the_state_after_one_commit(tmp_path: Path, how: dict[str, Any
 def test_every_copy_of_twenty_is_the_state_after_one_commit(
     tmp_path: Path, how: dict[str, Any]
 ) -> None:
-    several_trials(tmp_path, 20, 15_000, **how)
+    several_trials(tmp_path, 20, 5000, **how)
 
 
 def test_a_writer_that_never_pauses_is_copied_too(tmp_path: Path) -> None:
