@@ -162,6 +162,11 @@ class Running:
         if held:
             yield held
 
+    def await_output(self) -> None:
+        """Wait until it printed something or ended; takes none of it. Raises `ProgramStalled`."""
+        assert self._process.stdout is not None  # noqa: S101 - for the type checker
+        self._wait_for(self._process.stdout.fileno(), select.POLLIN)
+
     def read(self) -> bytes:
         """Return some of what it prints; nothing at its end. Raises `ProgramStalled`."""
         assert self._process.stdout is not None  # noqa: S101 - for the type checker

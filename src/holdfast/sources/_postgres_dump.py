@@ -63,6 +63,16 @@ class Dump:
             self._waiting.close()
             self._waiting = None
 
+    def await_locks(self) -> None:
+        """Wait until it holds its locks: it prints its first bytes when it has them all.
+
+        Without that, whoever wants to change a table could come before it in the queue, and it
+        would wait for them while they wait for our snapshot. Reading tells whether it failed.
+        """
+        if self._waiting is not None:
+            with self._border.translating():
+                self._waiting.await_output()
+
     @contextmanager
     def open(self) -> Iterator[Chunks]:
         """Give the archive. Its last chunk comes only once the program has ended well.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,11 +55,15 @@ class Freezer:
             }
             first = next(iter(snapshots.values()))
             tools = self.toolbox.for_server((first.server // 10000, first.server % 10000))
+            begun: list[Dump] = []
+            everything.callback(_close_all, begun)
             artifacts = [
                 stream
                 for name, snapshot in snapshots.items()
-                for stream in self._dumps(name, snapshot, tools, everything)
+                for stream in self._dumps(name, snapshot, tools, begun)
             ]
+            for dump in begun:
+                dump.await_locks()
             if self.options.globals:
                 artifacts.append(self._globals(tools, first, maintenance, workspace))
             yield Frozen(
@@ -106,7 +110,7 @@ class Freezer:
         )
 
     def _dumps(
-        self, name: str, snapshot: Snapshot, tools: Tools, everything: ExitStack
+        self, name: str, snapshot: Snapshot, tools: Tools, begun: list[Dump]
     ) -> Iterator[Stream]:
         """Start all dumps of a database, so that none of them waits for a lock later."""
         wait = self.options.lock_timeout
@@ -114,7 +118,7 @@ class Freezer:
         kept = self.selection.counted(snapshot.tables)
         several = bool(self.options.databases)
         main = self._started(
-            dump_arguments(tools, snapshot, self.selection, parts, wait), snapshot, everything
+            dump_arguments(tools, snapshot, self.selection, parts, wait), snapshot, begun
         )
         yield Stream(
             name=f"{_file_name(name)}.dump",
@@ -125,7 +129,7 @@ class Freezer:
             compressible=True,
         )
         for number, table in enumerate(parts, 1):
-            part = self._started(part_arguments(tools, snapshot, table, wait), snapshot, everything)
+            part = self._started(part_arguments(tools, snapshot, table, wait), snapshot, begun)
             yield Stream(
                 name=f"{_file_name(name)}-{number}.dump",
                 open=part.open,
@@ -135,9 +139,15 @@ class Freezer:
                 compressible=True,
             )
 
-    def _started(self, argv: list[str], snapshot: Snapshot, everything: ExitStack) -> Dump:
+    def _started(self, argv: list[str], snapshot: Snapshot, begun: list[Dump]) -> Dump:
         dump = Dump(argv, snapshot.address, snapshot.instant, self.border, self.options.silence)
-        return everything.enter_context(closing(dump))
+        begun.append(dump)
+        return dump
+
+
+def _close_all(dumps: list[Dump]) -> None:
+    for dump in dumps:
+        dump.close()
 
 
 def _file_name(name: str) -> str:
