@@ -48,6 +48,7 @@ LARGE = SMALL + (
     "CREATE TABLE large AS SELECT i, repeat(md5(i::text), 30) AS text"
     " FROM generate_series(1, 6000) i;"
 )
+HUGE = LARGE.replace("6000", "30000")  # more than all pipes and sockets on the way hold
 needs_15 = pytest.mark.skipif(tools_of("15") is None, reason="PostgreSQL 15 is not installed")
 
 
@@ -59,7 +60,7 @@ def small(postgres_17: PostgresServer) -> Iterator[str]:
 
 @pytest.fixture
 def large(postgres_17: PostgresServer) -> Iterator[str]:
-    with database(postgres_17, LARGE) as name:
+    with database(postgres_17, HUGE) as name:
         yield name
 
 
@@ -119,7 +120,7 @@ def test_a_tool_that_gives_nothing_is_no_empty_dump(
 
 def test_a_server_that_is_killed_in_the_middle_of_a_dump(tmp_path: Path) -> None:
     with running("17") as server:
-        server.run(LARGE)
+        server.run(HUGE)
         source = source_of(server, "postgres", maintenance="template1")
         freezing = source.freeze(tmp_path)
         with freezing.__enter__().artifacts[0].open() as chunks:
