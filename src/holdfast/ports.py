@@ -200,8 +200,17 @@ class Store(Protocol):
     def read(self, name: str) -> bytes:
         """Return a small value whole. Raises `FileNotFoundError` where there is none."""
 
+    def part(self, name: str, start: int, length: int) -> bytes:
+        """Return exactly these bytes of a value; ``length`` is at least 1, ``start`` at least 0.
+
+        Raises `FileNotFoundError` where there is no value, `VaultUnavailable` where it is shorter.
+        """
+
     def names(self, prefix: str = "") -> Iterator[str]:
         """Give every name below a folder, in no order; nothing if there is no such folder."""
+
+    def sizes(self, prefix: str = "") -> Iterator[tuple[str, int]]:
+        """Give the names that `names` gives, each with how many bytes its value has."""
 
     def folders(self, prefix: str = "") -> Iterator[str]:
         """Give the first part of the names below a folder, where more follows it."""

@@ -68,20 +68,31 @@ def sync_folder(folder: Path) -> None:
 
 def walk(folder: int, prefix: str = "") -> Iterator[str]:
     """Give every name below an open folder that is not itself a folder; links are names."""
+    yield from (name for name, _entry in _entries(folder, prefix))
+
+
+def walk_sizes(folder: int) -> Iterator[tuple[str, int]]:
+    """Give what `walk` gives, each name with its size; what is gone by then is left out."""
+    for name, entry in _entries(folder, ""):
+        with suppress(FileNotFoundError):
+            yield name, entry.stat(follow_symlinks=False).st_size
+
+
+def _entries(folder: int, prefix: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
     below: list[str] = []
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):
                 below.append(entry.name)
             else:
-                yield prefix + entry.name
+                yield prefix + entry.name, entry
     for name in below:
         try:
             inner = os.open(name, _BELOW, dir_fd=folder)
         except (FileNotFoundError, NotADirectoryError):
             continue  # deleted or replaced since we looked: it holds no names now
         try:
-            yield from walk(inner, f"{prefix}{name}/")
+            yield from _entries(inner, f"{prefix}{name}/")
         finally:
             os.close(inner)
 

@@ -19,7 +19,7 @@ from ..errors import BackupExists, HoldfastError, NoSpace, VaultUnavailable
 from ..model.artifact import CHUNK, Chunk, Chunks
 from ..model.names import safe_path
 from ._aside import create_aside, gathered, is_aside, kept_aside, remove_if_dead
-from ._folders import FILE_MODE, folders_in, open_folder, remove, walk
+from ._folders import FILE_MODE, folders_in, open_folder, remove, walk, walk_sizes
 from ._rename import rename_free
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -84,11 +84,31 @@ class LocalStore:
         with self._opened(name) as file:
             return b"".join(self._chunks(file, name))
 
+    def part(self, name: str, start: int, length: int) -> bytes:
+        """Return exactly these bytes of a value."""
+        with self._opened(name) as file:
+            found = bytearray()
+            while len(found) < length:
+                with self._translated(name):
+                    more = os.pread(file, length - len(found), start + len(found))
+                if not more:
+                    raise self._too_short(name, start + length, start + len(found))
+                found += more
+        return bytes(found)
+
     def names(self, prefix: str = "") -> Iterator[str]:
         """Give every name below a folder; links too, though they cannot be read."""
         start = f"{prefix}/" if prefix else ""
         with suppress(FileNotFoundError), self._folder(prefix) as folder, self._translated(prefix):
             yield from (start + name for name in walk(folder) if not is_aside(name))
+
+    def sizes(self, prefix: str = "") -> Iterator[tuple[str, int]]:
+        """Give every name below a folder with its size; of a link, that of the link itself."""
+        start = f"{prefix}/" if prefix else ""
+        with suppress(FileNotFoundError), self._folder(prefix) as folder, self._translated(prefix):
+            yield from (
+                (start + name, size) for name, size in walk_sizes(folder) if not is_aside(name)
+            )
 
     def folders(self, prefix: str = "") -> Iterator[str]:
         """Give the names of the folders right below a folder."""
@@ -183,6 +203,10 @@ class LocalStore:
             yield file
         finally:
             os.close(file)
+
+    def _too_short(self, name: str, wanted: int, found: int) -> VaultUnavailable:
+        reason = f"it ends before byte {wanted}, after {found}"
+        return VaultUnavailable(vault=self.root, path=self.root / name, reason=reason)
 
     def _chunks(self, file: int, name: str) -> Chunks:
         while chunk := self._read(file, name):

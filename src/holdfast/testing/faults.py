@@ -159,9 +159,17 @@ class FaultyStore(_Shaped):
         with self.calls.call("read"):
             return self.store.read(name)
 
+    def part(self, name: str, start: int, length: int) -> bytes:
+        with self.calls.call("part"):
+            return b"".join(self._getting(iter((self.store.part(name, start, length),))))
+
     def names(self, prefix: str = "") -> Iterator[str]:
         with self.calls.call("names"):
             yield from self.store.names(prefix)
+
+    def sizes(self, prefix: str = "") -> Iterator[tuple[str, int]]:
+        with self.calls.call("sizes"):
+            yield from self.store.sizes(prefix)
 
     def folders(self, prefix: str = "") -> Iterator[str]:
         with self.calls.call("folders"):

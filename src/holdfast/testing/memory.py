@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar
 
-from ..errors import BackupExists, NoSpace
+from ..errors import BackupExists, NoSpace, VaultUnavailable
 from ..model.artifact import Chunks
 from ..model.names import safe_path
 from ._entries import in_chunks
@@ -60,10 +60,24 @@ class MemoryStore:
         except KeyError:
             raise FileNotFoundError(name) from None
 
+    def part(self, name: str, start: int, length: int) -> bytes:
+        """Return exactly these bytes of a value."""
+        data = self.read(name)[start : start + length]
+        if len(data) < length:
+            reason = f"it ends before byte {start + length}"
+            raise VaultUnavailable(vault="memory", path=name, reason=reason)
+        return data
+
     def names(self, prefix: str = "") -> Iterator[str]:
         """Give every name below a folder."""
         start = _start(prefix)
         yield from [name for name in list(self.held) if name.startswith(start)]
+
+    def sizes(self, prefix: str = "") -> Iterator[tuple[str, int]]:
+        """Give every name below a folder with its size."""
+        start = _start(prefix)
+        held = list(self.held.items())
+        yield from [(name, len(data)) for name, data in held if name.startswith(start)]
 
     def folders(self, prefix: str = "") -> Iterator[str]:
         """Give the first part of the names below a folder that go on after it."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ..errors import BackupExists, HoldfastError, UnsafeName
+from ..errors import BackupExists, HoldfastError, UnsafeName, VaultUnavailable
 from ..model.artifact import CHUNK, Chunks
 from ..ports import Store
 from ._trips import drain
@@ -96,8 +96,32 @@ class StoreContract:
         for missing in ("other", "folder", "folder/other", "folder/name/below"):
             with pytest.raises(FileNotFoundError):
                 store.read(missing)
+            with pytest.raises(FileNotFoundError):
+                store.part(missing, 0, 1)
             with pytest.raises(FileNotFoundError), store.get(missing) as chunks:
                 drain(chunks)
+
+    def test_a_part_is_exactly_what_was_asked_for(self, store: Store) -> None:
+        data = bytes(range(256)) * 5000
+        store.put("folder/value", pieces(data))
+        size = len(data)
+        for start, length in ((0, 1), (0, size), (3, CHUNK // 2), (size - 1, 1), (size // 2, 7)):
+            assert store.part("folder/value", start, length) == data[start : start + length]
+
+    @pytest.mark.parametrize(("start", "length"), [(0, 11), (9, 2), (10, 1), (1000, 1)])
+    def test_a_part_beyond_the_end_is_an_error(self, store: Store, start: int, length: int) -> None:
+        store.put("value", iter((b"0123456789",)))
+        with pytest.raises(VaultUnavailable):
+            store.part("value", start, length)
+
+    def test_sizes_are_listed(self, store: Store) -> None:
+        assert list(store.sizes()) == []
+        assert list(store.sizes("nowhere")) == []
+        for number, name in enumerate(("top", "a/one", "a/b/two", "ab/three")):
+            store.put(name, iter((b"x" * number,)))
+        assert sorted(store.sizes()) == [("a/b/two", 2), ("a/one", 1), ("ab/three", 3), ("top", 0)]
+        assert sorted(store.sizes("a")) == [("a/b/two", 2), ("a/one", 1)]
+        assert list(store.sizes("top")) == []
 
     def test_names_and_folders_are_listed(self, store: Store) -> None:
         assert list(store.names()) == []
@@ -154,6 +178,8 @@ class StoreContract:
             store.replace(name, b"1")
         with pytest.raises(UnsafeName):
             store.read(name)
+        with pytest.raises(UnsafeName):
+            store.part(name, 0, 1)
         with pytest.raises(UnsafeName):
             store.delete(name)
         with pytest.raises(UnsafeName):
