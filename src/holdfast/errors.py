@@ -287,6 +287,57 @@ class NotVerified(HoldfastError):
     hint_text = N_("use another backup; `holdfast list` shows which were verified")
 
 
+# --- repositories --------------------------------------------------------------------------------
+
+
+class RepositoryMissing(HoldfastError):
+    code, exit_status = "repository-missing", NOT_FOUND
+    message = N_("there is no repository in {where}: {reason}")
+    hint_text = N_("is its place right, and mounted? `holdfast vault init` makes a new one")
+
+
+class RepositoryTooNew(HoldfastError):
+    code = "repository-too-new"
+    message = N_("the repository in {where} has version {found}; this program knows {known}")
+    hint_text = N_("upgrade Holdfast")
+
+
+class RepositoryDamaged(HoldfastError):
+    code, exit_status = "repository-damaged", VERIFICATION_FAILED
+    message = N_("repository {where}: {path}: {reason}")
+    hint_text = N_("no wrong byte was given out; look at the disk or bucket that it lies on")
+
+
+class RepositoryLocked(HoldfastError):
+    code, exit_status, retryable = "repository-locked", LOCKED, True
+    message = N_("the repository in {where} is locked by {holder}")
+    hint_text = N_("wait for it to end; a lock that nobody holds is ignored after 30 minutes")
+
+
+class RepositoryLockLost(HoldfastError):
+    code, exit_status = "repository-lock-lost", LOCKED
+    message = N_("this run may not go on: its lock of the repository in {where} is gone: {reason}")
+    hint_text = N_("run it again; what was stored is found and not stored twice")
+
+
+class WrongPassword(HoldfastError):
+    code, exit_status = "wrong-password", WRONG_KEY
+    message = N_("the password opens none of the {count} keys of the repository in {where}")
+    hint_text = N_("without a password of it, nothing in a repository can ever be read")
+
+
+class KeysMissing(HoldfastError):
+    code, exit_status = "keys-missing", WRONG_KEY
+    message = N_("the repository in {where} has no key left: the folder `keys` is empty")
+    hint_text = N_("without a key nothing can be read; copy `keys` back from another copy of it")
+
+
+class KeyInUse(HoldfastError):
+    code, exit_status = "key-in-use", USAGE
+    message = N_("key {key} is the one that opened the repository in {where}")
+    hint_text = N_("open it with another password to remove this key")
+
+
 # --- runs ----------------------------------------------------------------------------------------
 
 

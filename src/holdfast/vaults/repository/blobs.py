@@ -1,0 +1,114 @@
+"""Blobs: the pieces of content that are stored once each, named by the SHA-256 of their plaintext.
+
+A blob is compressed where that makes it smaller, and sealed on its own: that is how it lies in a
+pack. Data and trees are two kinds with names of their own ("Pack Format").
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from hashlib import sha256
+
+from holdfast.model.artifact import Chunk
+
+from .compression import compress, expand
+from .crypto import OVERHEAD, Key, seal, unseal
+from .damage import DamagedError
+
+ID_SIZE = 32
+
+
+class Kind(StrEnum):
+    """What a blob holds; the same bytes may be stored as both."""
+
+    DATA = "data"  # a piece of a file
+    TREE = "tree"  # a folder's nodes, as JSON
+
+
+# The longest plaintext that is believed. restic cuts data at 8 MiB; a tree is one blob however many
+# entries its folder has: 1 GiB is some two million.
+LONGEST = {Kind.DATA: 64 << 20, Kind.TREE: 1 << 30}
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """A blob as it lies in a pack."""
+
+    kind: Kind
+    id: bytes  # the SHA-256 of the plaintext
+    data: bytes
+    size: int  # of the plaintext
+    compressed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """Where a blob lies, and what it is: an entry of a pack's header, or of the index."""
+
+    kind: Kind
+    id: bytes
+    offset: int  # in its pack
+    length: int  # there, sealed
+    size: int  # of the plaintext
+    compressed: bool
+
+
+def blob_id(plain: Chunk) -> bytes:
+    """Return the id of a blob."""
+    return sha256(plain).digest()
+
+
+def seal_blob(key: Key, kind: Kind, id_: bytes, plain: Chunk) -> Sealed:
+    """Compress and seal a blob whose id is known; it may be called from several threads."""
+    smaller = compress(plain)
+    if len(smaller) < len(plain):
+        return Sealed(kind, id_, seal(key, smaller), len(plain), compressed=True)
+    return Sealed(kind, id_, seal(key, plain), len(plain), compressed=False)
+
+
+def unseal_blob(key: Key, blob: Located, stored: Chunk) -> bytes:
+    """Return the plaintext of a blob, after checking all there is to check.
+
+    Raises:
+        DamagedError: the bytes are not those of this blob.
+
+    """
+    if len(stored) != blob.length:
+        raise DamagedError(f"blob {blob.id.hex()} has {len(stored)} bytes of {blob.length}")
+    try:
+        plain = unseal(key, stored)
+        if blob.compressed:
+            plain = expand(plain, blob.size)
+    except DamagedError as error:
+        raise DamagedError(f"blob {blob.id.hex()}: {error}") from error
+    if blob_id(plain) != blob.id:
+        raise DamagedError(f"blob {blob.id.hex()} holds other content than its name says")
+    return plain
+
+
+def check_located(blob: Located) -> Located:
+    """Return ``blob`` if a blob can lie there; what a header or an index says is not believed.
+
+    Raises:
+        DamagedError: it is longer than blobs are, or lies where no pack reaches.
+
+    """
+    longest = LONGEST[blob.kind]
+    bounds = (
+        len(blob.id) == ID_SIZE
+        and 0 <= blob.size <= longest
+        and OVERHEAD <= blob.length <= longest + OVERHEAD
+        and blob.offset >= 0
+        and blob.offset + blob.length < _PACK_END
+        and (blob.compressed or blob.size == blob.length - OVERHEAD)
+    )
+    if not bounds:
+        raise DamagedError(
+            f"blob {blob.id.hex()} cannot have {blob.size} bytes, "
+            f"and {blob.length} at offset {blob.offset} of a pack"
+        )
+    return blob
+
+
+_PACK_END = 1 << 32  # offsets have 32 bits

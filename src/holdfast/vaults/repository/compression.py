@@ -1,0 +1,67 @@
+"""zstd, bounded: what a frame says about its size is checked before memory is given to it."""
+
+from __future__ import annotations
+
+import threading
+
+import zstandard
+
+from holdfast.model.artifact import Chunk
+
+from .damage import DamagedError
+
+LEVEL = 3  # restic's `auto`; trials on text and databases gave little more at twice the time
+
+_UNKNOWN = -1
+_STEP = 1 << 20  # bytes unpacked at once where the size is not known
+_of_thread = threading.local()  # contexts may serve one thread at a time, and cost 20 µs to make
+
+
+def compress(plain: Chunk) -> bytes:
+    """Return one frame that says how large its content is."""
+    if not hasattr(_of_thread, "compressor"):
+        _of_thread.compressor = zstandard.ZstdCompressor(level=LEVEL)
+    compressor: zstandard.ZstdCompressor = _of_thread.compressor
+    return compressor.compress(plain)
+
+
+def expand(frame: Chunk, limit: int) -> bytes:
+    """Return the content of one frame.
+
+    Raises:
+        DamagedError: it is not a frame, has bytes after it, or more than ``limit`` bytes in it.
+
+    """
+    try:
+        size = zstandard.frame_content_size(frame)
+        if size > limit:
+            raise DamagedError(f"it unpacks to {size} bytes, more than {limit}")
+        if size == _UNKNOWN:
+            return _expand_unknown(frame, limit)
+        if size == 0:  # `decompress` takes that for unknown
+            return b""
+        return _decompressor().decompress(frame, allow_extra_data=False)
+    except zstandard.ZstdError as error:
+        raise DamagedError(f"it cannot be unpacked: {error}") from error
+
+
+def _expand_unknown(frame: Chunk, limit: int) -> bytes:
+    """Unpack piece by piece, so that a frame that does not say its size is stopped in time.
+
+    A frame that breaks off gives what there was: it was authenticated, so whoever wrote it did so,
+    and whoever reads it finds its JSON or its id wrong.
+    """
+    unpacked = bytearray()
+    with _decompressor().stream_reader(frame) as reader:
+        while piece := reader.read(_STEP):
+            unpacked += piece
+            if len(unpacked) > limit:
+                raise DamagedError(f"it unpacks to more than {limit} bytes")
+    return bytes(unpacked)
+
+
+def _decompressor() -> zstandard.ZstdDecompressor:
+    if not hasattr(_of_thread, "decompressor"):
+        _of_thread.decompressor = zstandard.ZstdDecompressor()
+    decompressor: zstandard.ZstdDecompressor = _of_thread.decompressor
+    return decompressor
