@@ -25,7 +25,8 @@ from holdfast.errors import (
     SourceMissing,
 )
 from holdfast.model.artifact import Tree
-from holdfast.sources import _objects_http, _objects_read
+from holdfast.s3 import http as s3_http
+from holdfast.sources import _objects_read
 from holdfast.sources.objects import ObjectsOptions, ObjectsSource
 from holdfast.testing._artifacts import failing
 from holdfast.testing._trips import back_up, read_artifact, stored_artifacts
@@ -40,7 +41,7 @@ TRUNCATED = b"<ListBucketResult><IsTruncated>true</IsTruncated>%s</ListBucketRes
 
 @pytest.fixture(autouse=True)
 def _quickly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_objects_http, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(s3_http, "FIRST_PAUSE", 0.01)
     monkeypatch.setattr(_objects_read, "PIECE", PIECE)
 
 
@@ -287,14 +288,14 @@ def test_an_object_that_vanishes_is_noted(
 def test_bytes_that_are_not_as_their_checksum_says_are_refused(
     bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    take = _objects_http._Body.take
+    take = s3_http._Body.take
 
-    def rotten(self: _objects_http._Body, *rest: Any) -> None:
+    def rotten(self: s3_http._Body, *rest: Any) -> None:
         take(self, *rest)
         if len(self.data) == 20_000:
             self.data[777] ^= 1
 
-    monkeypatch.setattr(_objects_http._Body, "take", rotten)
+    monkeypatch.setattr(s3_http._Body, "take", rotten)
     with pytest.raises(ServerFailed, match="checksum"):
         read_all(source_of(bucket), tmp_path)
     assert len(read_all(source_of(bucket, checksums=False), tmp_path)[0]) == 11
@@ -303,14 +304,14 @@ def test_bytes_that_are_not_as_their_checksum_says_are_refused(
 def test_a_rotten_piece_of_a_large_object_is_refused(
     bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    take = _objects_http._Body.take
+    take = s3_http._Body.take
 
-    def rotten(self: _objects_http._Body, *rest: Any) -> None:
+    def rotten(self: s3_http._Body, *rest: Any) -> None:
         take(self, *rest)
         if len(self.data) == 17:
             self.data[3] ^= 1
 
-    monkeypatch.setattr(_objects_http._Body, "take", rotten)
+    monkeypatch.setattr(s3_http._Body, "take", rotten)
     with pytest.raises(ServerFailed, match=r"z-large\.bin: .* checksum"):
         read_all(source_of(bucket), tmp_path)
 

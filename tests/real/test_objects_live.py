@@ -16,9 +16,9 @@ import pytest
 from holdfast.model.artifact import Tree
 from holdfast.model.facts import Facts, differences
 from holdfast.ports import Frozen
+from holdfast.s3.http import Client
 from holdfast.sources import _objects_read
 from holdfast.sources._objects_entry import Attributes, Described
-from holdfast.sources._objects_http import Client
 from holdfast.sources.objects import ObjectsSource
 from holdfast.testing._trips import back_up, stored_artifacts
 from holdfast.testing.memory_vault import MemoryVault

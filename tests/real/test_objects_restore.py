@@ -14,8 +14,8 @@ import pytest
 from holdfast.errors import TargetInUse
 from holdfast.model.artifact import Artifact
 from holdfast.ports import Staged
+from holdfast.s3.http import Answer, Client
 from holdfast.sources import _objects_bucket, _objects_fill, _objects_read
-from holdfast.sources._objects_http import Answer, Client
 from holdfast.sources.objects import ObjectsSource
 from holdfast.testing._trips import back_up, stored_artifacts
 from holdfast.testing.memory_vault import MemoryVault

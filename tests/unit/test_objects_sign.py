@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holdfast.sources._objects_http import Address
-from holdfast.sources._objects_sign import NOTHING, Credentials, Signer, canonical, quoted
+from holdfast.s3.http import Address
+from holdfast.s3.sign import NOTHING, Credentials, Signer, canonical, quoted
 
 botocore_auth = pytest.importorskip("botocore.auth")
 

@@ -18,11 +18,11 @@ from pydantic import ValidationError
 
 from holdfast.errors import AccessRefused, TreeUnsafe, UsageInvalid
 from holdfast.model.artifact import Entry, EntryKind, Tree, TreeItems
+from holdfast.s3.credentials import credentials_of
+from holdfast.s3.xml import Listed, deletion, page_of, problem_in, writable
 from holdfast.sources._objects_ahead import Work, ahead
-from holdfast.sources._objects_credentials import credentials_of
 from holdfast.sources._objects_entry import HEADERS, Attributes, Described
 from holdfast.sources._objects_plan import Plan, State
-from holdfast.sources._objects_xml import Listed, deletion, page_of, problem_in, writable
 from holdfast.sources.objects import ObjectsOptions, ObjectsSource
 
 NAMES = st.text(st.sampled_from("abcz-_09"), min_size=1, max_size=10)

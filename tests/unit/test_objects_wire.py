@@ -8,7 +8,7 @@ from contextlib import closing, contextmanager
 
 import pytest
 
-from holdfast.sources._objects_wire import BrokenAnswerError, Connection, Head
+from holdfast.s3.wire import BrokenAnswerError, Connection, Head
 
 SIZED = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX-Amz-Meta-A: \xc3\xbc\r\n\r\nhello"
 CHUNKED = (

@@ -12,11 +12,9 @@ from itertools import islice
 from typing import TypeVar
 
 from holdfast.errors import HoldfastError, ServerFailed, SourceMissing, TargetInUse
-
-from ._objects_entry import Attributes
-from ._objects_http import Answer, Client
-from ._objects_sign import quoted
-from ._objects_xml import (
+from holdfast.s3.http import Answer, Client
+from holdfast.s3.sign import quoted
+from holdfast.s3.xml import (
     Listed,
     Page,
     completion,
@@ -30,6 +28,8 @@ from ._objects_xml import (
     versioning,
     writable,
 )
+
+from ._objects_entry import Attributes
 
 PAGE = 1000  # what one answer lists, and one request deletes
 LARGEST_COPY = 5 << 30  # bytes that one request copies

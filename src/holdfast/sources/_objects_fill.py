@@ -11,13 +11,13 @@ from functools import partial
 
 from holdfast.errors import TreeUnsafe
 from holdfast.model.artifact import Chunks, Entry, EntryKind, Tree
+from holdfast.s3.xml import Listed
 
 from ._objects_ahead import Work, ahead
 from ._objects_bucket import Bucket, Upload
 from ._objects_entry import Described
 from ._objects_keys import NotAKeyError, key_of, versioned_key
 from ._objects_plan import Plan
-from ._objects_xml import Listed
 
 PART = 8 << 20  # bytes of an upload's part, unless the object was uploaded by others
 LARGEST_PART = 32 << 20  # of which several are in memory

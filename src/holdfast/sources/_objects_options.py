@@ -9,9 +9,9 @@ from urllib.parse import urlsplit
 from pydantic import model_validator
 
 from holdfast.model.options import Field, LocalPath, Options
+from holdfast.s3.http import AMAZON, Address
 
 from ._exclude import excluder
-from ._objects_http import AMAZON, Address
 
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
 

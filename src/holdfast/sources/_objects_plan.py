@@ -15,7 +15,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Self
 
-from ._objects_xml import Listed
+from holdfast.s3.xml import Listed
 
 FILE = "plan.db"
 TABLES = """

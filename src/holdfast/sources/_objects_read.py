@@ -20,14 +20,14 @@ from itertools import groupby, islice
 
 from holdfast.errors import HoldfastError, ServerFailed, SourceUnstable
 from holdfast.model.artifact import CHUNK, Chunks, Entry, EntryKind, TreeItems
+from holdfast.s3.http import Answer
+from holdfast.s3.xml import Listed, nanoseconds
 
 from ._objects_ahead import Work, ahead
 from ._objects_bucket import CHANGED, GONE, Bucket
 from ._objects_entry import Attributes, Described, http_time
-from ._objects_http import Answer
 from ._objects_keys import Places, version_folder
 from ._objects_tally import Tally
-from ._objects_xml import Listed, nanoseconds
 
 PIECE = 8 << 20  # bytes of an object that one request reads
 ROOM = 48 << 20  # bytes that are read ahead

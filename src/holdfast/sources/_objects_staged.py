@@ -30,13 +30,13 @@ from typing import Protocol, Self
 from holdfast.errors import TargetInUse, TargetUnfit
 from holdfast.model.artifact import Artifact, Tree
 from holdfast.ports import Source, Token
+from holdfast.s3.xml import Listed
 
 from ._objects_ahead import Work, ahead
 from ._objects_bucket import Bucket
 from ._objects_entry import Attributes
 from ._objects_fill import ROOM, Filler
 from ._objects_plan import Plan, State, Step
-from ._objects_xml import Listed
 
 HIDDEN = ".holdfast"  # the part of a key that belongs to no backup
 LONGEST_KEY = 1024  # bytes

@@ -10,17 +10,17 @@ from itertools import islice
 
 from holdfast.errors import SourceMissing, SourceUnreadable
 from holdfast.model.artifact import TreeItems
+from holdfast.s3.credentials import credentials_of
+from holdfast.s3.http import Client, Patience
+from holdfast.s3.sign import Signer
+from holdfast.s3.xml import Listed
 
 from ._exclude import excluder
 from ._objects_bucket import Bucket
-from ._objects_credentials import credentials_of
-from ._objects_http import Client, Patience
 from ._objects_options import ObjectsOptions, bucket_and_prefix
 from ._objects_read import Reader
-from ._objects_sign import Signer
 from ._objects_staged import HIDDEN
 from ._objects_tally import Tally
-from ._objects_xml import Listed
 
 LABEL = "minio"
 SAMPLED = 2000  # objects

@@ -25,6 +25,7 @@ from holdfast.model.artifact import Artifact, Tree, TreeItems
 from holdfast.model.facts import Discovery, Facts, Inspection, Json, Probe
 from holdfast.model.options import Options
 from holdfast.ports import Frozen, Role, Source, Staged, Token
+from holdfast.s3.xml import Listed
 
 from ._elsewhere import local_path
 from ._exclude import excluder
@@ -38,7 +39,6 @@ from ._objects_plan import Plan
 from ._objects_staged import HIDDEN, BucketStaged
 from ._objects_store import LOOKING, BucketStore
 from ._objects_tally import Tally
-from ._objects_xml import Listed
 from ._places import ROOT
 from ._reading import Reading
 from ._swap import Swap

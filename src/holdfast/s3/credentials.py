@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from holdfast.errors import AccessRefused, ExtraMissing
 
-from ._objects_sign import Credentials
+from .sign import Credentials
 
 
 def credentials_of(

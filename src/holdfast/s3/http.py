@@ -32,9 +32,9 @@ from holdfast.errors import (
     SourceMissing,
 )
 
-from ._objects_sign import NOTHING, Query, Signer, canonical, quoted
-from ._objects_wire import BrokenAnswerError, Connection, Head
-from ._objects_xml import problem_in
+from .sign import NOTHING, Query, Signer, canonical, quoted
+from .wire import BrokenAnswerError, Connection, Head
+from .xml import problem_in
 
 PASSING = frozenset({408, 429, 500, 502, 503, 504})
 PASSING_CODES = frozenset({"RequestTimeout", "SlowDown", "InternalError", "ServiceUnavailable"})
