@@ -26,6 +26,7 @@ dev_files := requirements/dev.txt
 product := .venv/.product-$(call digest,$(product_files))
 dev := .venv/.dev-$(call digest,$(dev_files))
 servers := .venv/.servers-$(call digest,$(server_files) scripts/servers)
+peers := .venv/.peers-$(call digest,scripts/peers)
 project := .venv/.project-$(call digest,pyproject.toml)
 
 .PHONY: help
@@ -58,7 +59,7 @@ types: develop  ## mypy, strict
 	$(bin)/mypy $(code)
 
 .PHONY: bench
-bench: install servers  ## Side by side with the peers (installs them); writes docs/benchmarks.md
+bench: install servers $(peers)  ## Side by side with the peers (installs them); writes docs/benchmarks.md
 	@scripts/setup bench
 	$(bin)/python -m benchmarks $(or $(ARGS),--write)
 
@@ -70,7 +71,7 @@ chaos: develop  ## Kill and starve backups and restores at random; nothing may b
 servers: $(servers)  ## The servers that tests, the full demo and benchmarks start for themselves
 
 .PHONY: develop
-develop: $(dev) $(servers) $(project)  ## Install the product and the tools to work on it
+develop: $(dev) $(servers) $(peers) $(project)  ## Install the product and the tools to work on it
 
 .PHONY: requirements
 requirements: develop  ## Pin requirements/*.txt again; ARGS=--upgrade takes newer versions
@@ -114,6 +115,12 @@ $(servers): | $(bin)/pip programs
 	@$(pip) install --require-hashes $(server_files:%=-r %)
 	@scripts/servers
 	@rm -f .venv/.servers-* && touch $@
+
+$(peers): | $(bin)/pip
+	@PYTHON='$(PYTHON)' scripts/setup peers
+	@echo "Unpacking restic 0.18 and borg 1.4, which tests and benchmarks use, into .venv"
+	@scripts/peers
+	@rm -f .venv/.peers-* && touch $@
 
 # In place: a `git pull` needs no new install. The requirements are there already, with hatchling.
 $(project): | $(bin)/pip programs
