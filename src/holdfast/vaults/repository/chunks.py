@@ -103,10 +103,13 @@ class _Held:
         return b"".join(found)
 
     def take(self, size: int) -> Chunk:
-        """Return the first bytes; without a copy where they came in one piece."""
+        """Return the first bytes; without a copy where they came so.
+
+        A view is copied: it might hold much more memory than it shows.
+        """
         self.size -= size
         first = self._pieces.popleft()
-        if len(first) == size:
+        if len(first) == size and isinstance(first, bytes):
             return first
         taken = []
         while len(first) < size:
