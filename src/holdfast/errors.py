@@ -239,6 +239,18 @@ class NoSpace(HoldfastError):
     hint_text = N_("free some room there; nothing half-made was kept")
 
 
+class RetentionHolds(HoldfastError):
+    code = "retention-holds"
+    message = N_("{path} is locked until {until} and cannot be deleted before")
+    hint_text = N_("nothing was deleted; try again after that time")
+
+
+class AppendOnly(HoldfastError):
+    code = "append-only"
+    message = N_("the vault at {vault} is append-only: {path} is neither deleted nor replaced")
+    hint_text = N_("do it from a machine whose configuration does not say `append_only`")
+
+
 class BackupNotFound(HoldfastError):
     code, exit_status = "backup-not-found", NOT_FOUND
     message = N_("there is no backup {backup} in {where}")

@@ -34,7 +34,7 @@ class Signer:
 
     def __init__(self, credentials: Callable[[], Credentials], region: str) -> None:
         """Ask for ``credentials`` anew for each request, so that they may change meanwhile."""
-        self._credentials = credentials
+        self.credentials = credentials
         self.region = region
         self._key: tuple[str, str, str, bytes] = ("", "", "", b"")
 
@@ -53,7 +53,7 @@ class Signer:
         ``path`` is quoted already, as it will be sent; ``query`` is not.
         """
         instant = (now or datetime.now(UTC)).strftime("%Y%m%dT%H%M%SZ")
-        credentials = self._credentials()
+        credentials = self.credentials()
         sent = {
             **headers,
             "host": host.encode(),

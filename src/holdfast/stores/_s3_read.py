@@ -1,0 +1,219 @@
+"""Reading, listing and deleting objects, by obstore: it works without the interpreter's lock.
+
+Its errors become rows of our table here; what it says is long, and only its gist is passed on.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from ..errors import (
+    AccessRefused,
+    ConnectionLost,
+    ExtraMissing,
+    HoldfastError,
+    ServerFailed,
+    ServerUnreachable,
+    VaultUnavailable,
+)
+from ..model.artifact import CHUNK, Chunks
+from ..s3.http import FIRST_PAUSE, LONGEST_PAUSE, SHOWN, Client
+
+if TYPE_CHECKING:
+    from obstore.store import ClientConfig
+    from obstore.store import S3Store as Bucket
+
+PIECE = 8 << 20  # bytes that one request reads; one more piece is read ahead
+PAGE = 1000  # names that one request lists or deletes
+RENEWED = timedelta(minutes=5)  # after which credentials are asked for again
+REFUSED = {401, 403}
+BEYOND = 416
+_STATUS = re.compile(r"status code: (\d{3})")
+_CODE, _SAID = re.compile(r"<Code>([^<]*)</Code>"), re.compile(r"<Message>([^<]*)</Message>")
+
+
+class Reader:
+    """Reads one bucket. ``client`` says which, as whom, and how patiently."""
+
+    def __init__(self, client: Client, ca: Path | None = None) -> None:
+        """Connect to nothing yet."""
+        self._client = client
+        self._ca = ca
+
+    # --- objects ---
+
+    def read(self, key: str, name: str) -> bytes:
+        """Return an object whole. Raises ``FileNotFoundError`` where there is none."""
+        import obstore
+
+        with self._translated(name):
+            return obstore.get(self._bucket, key).bytes().to_bytes()
+
+    def part(self, key: str, name: str, start: int, length: int) -> bytes:
+        """Return exactly these bytes of an object."""
+        import obstore
+
+        with self._translated(name):
+            found = obstore.get_range(self._bucket, key, start=start, length=length).to_bytes()
+        if len(found) < length:
+            raise self._too_short(name)
+        return found
+
+    def chunks(self, key: str, name: str) -> Chunks:
+        """Give the bytes of an object in chunks of at most `CHUNK`; asks for its size at once."""
+        import obstore
+
+        with self._translated(name):
+            found = obstore.head(self._bucket, key)
+        return self._pieces(key, name, found["size"], found["e_tag"])
+
+    def _pieces(self, key: str, name: str, size: int, etag: str | None) -> Chunks:
+        starts = range(0, size, PIECE)
+        if not starts:
+            return
+        with ThreadPoolExecutor(1) as ahead:
+            coming = ahead.submit(self._piece, key, name, 0, min(PIECE, size), etag)
+            for start in starts:
+                view = memoryview(coming.result())
+                after = start + PIECE
+                if after < size:
+                    length = min(PIECE, size - after)
+                    coming = ahead.submit(self._piece, key, name, after, length, etag)
+                yield from (view[at : at + CHUNK] for at in range(0, len(view), CHUNK))
+
+    def _piece(self, key: str, name: str, start: int, length: int, etag: str | None) -> bytes:
+        """Return a piece, only if the object is still the one whose size is known."""
+        import obstore
+
+        options: dict[str, Any] = {"range": (start, start + length)}
+        if etag is not None:
+            options["if_match"] = etag
+        with self._translated(name):
+            found = obstore.get(self._bucket, key, options=options).bytes().to_bytes()  # type: ignore[arg-type]
+        if len(found) != length:
+            raise self._too_short(name)
+        return found
+
+    # --- lists ---
+
+    def listed(self, folder: str) -> Iterator[tuple[str, int]]:
+        """Give key and size of every object below a folder, which ends with a slash or is empty."""
+        import obstore
+
+        with self._translated(folder):
+            for page in obstore.list(self._bucket, folder or None, chunk_size=PAGE):
+                yield from ((found["path"], found["size"]) for found in page)
+
+    def folders(self, folder: str) -> Sequence[str]:
+        """Return the keys of the folders right below a folder."""
+        import obstore
+
+        with self._translated(folder):
+            return obstore.list_with_delimiter(self._bucket, folder or None)["common_prefixes"]
+
+    def delete(self, keys: Sequence[str]) -> None:
+        """Delete objects; those that are not there are none the worse for it."""
+        import obstore
+
+        with self._translated(keys[0] if keys else ""):
+            obstore.delete(self._bucket, keys)
+
+    # --- how ---
+
+    @cached_property
+    def _bucket(self) -> Bucket:
+        """The bucket, once the server was asked for it: so its true region is known."""
+        try:
+            from obstore.store import S3Store as Bucket
+        except ModuleNotFoundError as error:
+            raise ExtraMissing(what="a vault on S3", package="obstore", extra="s3") from error
+        client, patience = self._client, self._client.patience
+        client.call("GET", query=[("list-type", "2"), ("max-keys", "1")])
+        region = client.signer.region
+        base = client.address.base(region)
+        if client.address.virtual:
+            parts = urlsplit(base)
+            base = f"{parts.scheme}://{client.address.host(region)}{parts.path}"
+        options: ClientConfig = {
+            "allow_http": base.startswith("http://"),
+            "connect_timeout": timedelta(seconds=patience.connect),
+            "read_timeout": timedelta(seconds=patience.answer),
+            "timeout": timedelta(days=1),  # of a whole piece, on the slowest line
+        }
+        if self._ca is not None:
+            options["root_certificate"] = self._ca.read_bytes()
+        return Bucket(
+            client.address.bucket,
+            region=region,
+            endpoint=base.rstrip("/"),
+            virtual_hosted_style_request=client.address.virtual,
+            client_options=options,
+            retry_config={
+                "max_retries": patience.attempts - 1,
+                "retry_timeout": timedelta(minutes=3),
+                "backoff": {
+                    "init_backoff": timedelta(seconds=FIRST_PAUSE),
+                    "max_backoff": timedelta(seconds=LONGEST_PAUSE),
+                    "base": 2,
+                },
+            },
+            credential_provider=self._credentials,
+        )
+
+    def _credentials(self) -> Any:
+        found = self._client.signer.credentials()
+        return {
+            "access_key_id": found.access_key,
+            "secret_access_key": found.secret_key,
+            "token": found.token or None,
+            "expires_at": datetime.now(UTC) + RENEWED,
+        }
+
+    @contextmanager
+    def _translated(self, name: str) -> Iterator[None]:
+        from obstore.exceptions import BaseError
+
+        try:
+            yield
+        except (BaseError, FileNotFoundError) as error:
+            raise self._translation(str(error), name) from None  # it may quote the request
+
+    def _translation(self, text: str, name: str) -> Exception:
+        status = int(found[1]) if (found := _STATUS.search(text)) else 0
+        code = found[1] if (found := _CODE.search(text)) else ""
+        said = found[1] if (found := _SAID.search(text)) else ""
+        if code == "NoSuchBucket":
+            return self._no_bucket()
+        if status == 404:  # noqa: PLR2004
+            return FileNotFoundError(2, "no such value", name)
+        if status == BEYOND:
+            return self._too_short(name)
+        reason = f"{name}: {code or status} {said}".strip()[:SHOWN]
+        if status in REFUSED:
+            return self._row(AccessRefused, reason)
+        if status:
+            return self._row(ServerFailed, reason)
+        reason = text.partition("\n")[0].rpartition(" - ")[2][:SHOWN]
+        unreachable = "Connect" in text
+        return self._row(ServerUnreachable if unreachable else ConnectionLost, reason)
+
+    def _row(self, row: type[HoldfastError], reason: str) -> HoldfastError:
+        return row(component=self._client.component, where=self._client.where, reason=reason)
+
+    def _no_bucket(self) -> VaultUnavailable:
+        client = self._client
+        return VaultUnavailable(
+            vault=client.component, path=client.where, reason="there is no such bucket"
+        )
+
+    def _too_short(self, name: str) -> VaultUnavailable:
+        reason = "it ends before the bytes that were asked for"
+        return VaultUnavailable(vault=self._client.component, path=name, reason=reason)
