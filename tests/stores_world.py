@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import secrets
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 from holdfast.s3.http import Address, Client, Patience
 from holdfast.s3.sign import Credentials, Signer
+from holdfast.stores._sftp_session import Login, Session
 from holdfast.stores.s3 import S3Store
+from holdfast.stores.sftp import SftpStore
 from servers.s3 import KEY, REGION, SECRET, S3Server
+from servers.ssh import SshServer, ssh_server
 from tests import objects_world
 
 QUICK = Patience(attempts=4, connect=2.0, answer=5.0)
@@ -32,3 +39,33 @@ def s3_client(
 def s3_store(bucket: str, server: S3Server, prefix: str = "", **described: Any) -> S3Store:
     """Return a store in a bucket of a server."""
     return S3Store(s3_client(bucket, server.endpoint), prefix, **described)
+
+
+@functools.cache
+def shared_ssh() -> SshServer:
+    """Return the one server for SFTP of this process; it ends with the process."""
+    running = ExitStack()
+    server = running.enter_context(ssh_server())
+    atexit.register(running.close)
+    return server
+
+
+def login_of(server: SshServer, **changes: Any) -> Login:
+    """Return how to log in to a server."""
+    given: dict[str, Any] = {
+        "host": "127.0.0.1",
+        "user": server.user,
+        "port": server.port,
+        "keys": (server.key,),
+        "known_hosts": (server.known_hosts,),
+    }
+    return Login(**given | changes)
+
+
+def sftp_store(
+    server: SshServer, folder: str | Path = "", *, answer: float = 10.0, **changes: Any
+) -> SftpStore:
+    """Return a store in a folder of a server, a new one unless it is said which."""
+    place = folder or server.folder / secrets.token_hex(6)
+    session = Session("vault offsite", login_of(server, **changes), 5.0, answer)
+    return SftpStore(session, str(place))

@@ -174,6 +174,14 @@ class AccessRefused(HoldfastError):
     hint_text = N_("correct the user, password or key of this component, or its rights there")
 
 
+class HostUntrusted(HoldfastError):
+    code = "host-untrusted"
+    message = N_("{component}: {where} does not prove to be the host that {known_hosts} knows")
+    hint_text = N_(
+        "if its key was changed on purpose, correct that file; if not, somebody may be listening"
+    )
+
+
 class ServerFailed(HoldfastError):
     code = "server-failed"
     message = N_("{component}: {where}: {reason}")
