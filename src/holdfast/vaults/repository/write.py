@@ -35,7 +35,7 @@ from .chunks import Chunker
 from .crypto import Key
 from .index import Index
 from .line import Line, Outcome
-from .packs import FinishedPack, PackWriter, finish
+from .packs import TARGET_SIZE, FinishedPack, PackWriter, finish
 from .unpacked import encode
 
 BATCH = 1 << 20  # bytes of small blobs that are handed over together
@@ -65,12 +65,14 @@ class Writer:
     raised by every call from then on.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what is written to, and two dials for tests
         self,
         store: Store,
         key: Key,
         index: Index,
         chunker: Chunker,
+        *,
+        pack_size: int = TARGET_SIZE,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.written = Written()
@@ -84,10 +86,11 @@ class Writer:
         self._gathering = threading.Lock()
         self._batch: _Batch = []
         self._batch_size = 0
+        self._finishing = False
         self._batches: Line[_Batch] = Line(self._outcome, PLAIN_WAITING)
 
         self._packing = threading.Lock()
-        self._unfinished = {kind: PackWriter() for kind in Kind}
+        self._unfinished = {kind: PackWriter(pack_size) for kind in Kind}
         self._packs: Line[list[Sealed]] = Line(self._outcome, PACKS_WAITING)
 
         self._saving = threading.Lock()
@@ -143,6 +146,7 @@ class Writer:
     def finish(self) -> None:
         """Wait until everything is stored, and list it. Nothing may be stored afterwards."""
         with self._gathering:
+            self._finishing = True
             batch, size = self._taken()
         if batch:
             self._batches.put(batch, size)
@@ -165,6 +169,8 @@ class Writer:
         if not self._index.claim(kind, id_):
             return id_
         with self._gathering:
+            if self._finishing:
+                raise RuntimeError("a blob came after the end, and would never be stored")
             self._batch.append((kind, id_, plain))
             self._batch_size += len(plain)
             if self._batch_size < BATCH:
