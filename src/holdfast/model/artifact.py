@@ -53,6 +53,7 @@ class Entry:
     device: int = 0  # with inode and ctime: what "unchanged" is judged by; not kept in archives
     inode: int = 0
     ctime_ns: int = 0
+    links: int = field(default=0, compare=False)  # how many names a file has; 0: not known
 
     @property
     def stored_size(self) -> int:

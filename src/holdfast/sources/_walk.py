@@ -346,6 +346,7 @@ class _Walker:
             device=status.st_dev,
             inode=status.st_ino,
             ctime_ns=status.st_ctime_ns,
+            links=status.st_nlink,
         )
 
 

@@ -11,7 +11,7 @@ import binascii
 import os
 import socket
 from base64 import b64decode, b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import scrypt
@@ -109,27 +109,29 @@ def open_key_file(name: str, stored: bytes, password: str) -> Key | None:
     return _master(plain)
 
 
-def search(
-    files: Callable[[], list[str]], read: Callable[[str], bytes], password: str
-) -> tuple[str, Key] | None:
-    """Return the first key that a password opens, with its name; at most `MOST_TRIED` are tried.
+def opened_by(
+    password: str, names: Iterable[str], read: Callable[[str], bytes]
+) -> Iterator[tuple[str, Key]]:
+    """Give the keys that a password opens, with their names; at most `MOST_TRIED` are tried.
 
     Raises:
         DamagedError: none opened, and one of those that were tried is damaged.
 
     """
-    damage = None
-    for name in sorted(files())[:MOST_TRIED]:
+    damage, opened = None, False
+    for name in sorted(names)[:MOST_TRIED]:
         try:
             key = open_key_file(name, read(name), password)
+        except FileNotFoundError:  # it was removed just now
+            continue
         except DamagedError as error:
             damage = DamagedError(f"{name}: {error}")
             continue
         if key is not None:
-            return name, key
-    if damage:
+            opened = True
+            yield name, key
+    if damage and not opened:
         raise damage
-    return None
 
 
 def _document(name: str, stored: bytes) -> dict[str, Any]:

@@ -1,0 +1,213 @@
+"""Reading content: blobs in the order they are wanted, some of them ahead, many at once.
+
+What is wanted next is gathered into batches. Threads take a batch each: they read what lies close
+together in a pack with one call, unseal it and check it. Memory is bounded by the batches that are
+read ahead, whatever the sizes; a blob that is larger than a batch is one of its own.
+
+A blob that is damaged, and lies nowhere else, is an error for whoever reads that content, and for
+nobody else: everything after it can still be read.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from holdfast.errors import HoldfastError
+from holdfast.model.artifact import CHUNK, Chunks, Entry, TreeItems
+
+from .blobs import Kind, unseal_blob
+from .damage import damage_in
+from .index import Place
+from .nodes import Node
+from .packs import pack_name
+from .repository import Repository
+from .walk import Note, walk
+
+BATCH = 8 << 20  # bytes of plaintext read together
+MOST_IN_BATCH = 2000  # entries and blobs
+THREADS = min(8, (os.cpu_count() or 1) + 2)  # some wait for the store while others compute
+GAP = 64 << 10  # bytes not wanted that are read rather than asking once more
+LONGEST_PART = 16 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class _Head:
+    """An entry, and how many blobs of its follow."""
+
+    entry: Entry
+    blobs: int
+
+
+Places = Sequence[Place]
+Wanted = _Head | Places
+Result = _Head | bytes | HoldfastError
+
+
+def read_file(repository: Repository, node: Node) -> Chunks:
+    """Give the content of a file, holes as zeros."""
+    wanted = (repository.places(Kind.DATA, id_) for id_ in node.content)
+    with _ahead(repository, wanted) as results:
+        for result in results:
+            yield from _chunks(result)
+
+
+@contextmanager
+def read_tree(repository: Repository, root: Node, note: Note) -> Iterator[TreeItems]:
+    """Give a node and everything below it with its contents; see `walk` for ``note``."""
+    with _ahead(repository, _wanted(repository, root, note)) as results:
+        yield _items(results)
+
+
+def _wanted(repository: Repository, root: Node, note: Note) -> Iterator[Wanted]:
+    for found in walk(repository, root, note):
+        yield _Head(found.entry, len(found.content))
+        yield from found.content
+
+
+def _items(results: Iterator[Result]) -> TreeItems:
+    for head in results:
+        if isinstance(head, HoldfastError):  # of a folder that could not be read
+            raise head
+        assert isinstance(head, _Head)  # noqa: S101 - all blobs were taken
+        content = _Following(results, head.blobs)
+        yield head.entry, content.chunks()
+        content.pass_over()
+
+
+class _Following:
+    """The blobs that follow an entry."""
+
+    def __init__(self, results: Iterator[Result], blobs: int) -> None:
+        self._results = results
+        self._blobs = blobs
+
+    def chunks(self) -> Chunks:
+        """Give what was not given yet."""
+        while self._blobs:
+            self._blobs -= 1
+            yield from _chunks(next(self._results))
+
+    def pass_over(self) -> None:
+        """Go on to what comes after them."""
+        while self._blobs:
+            self._blobs -= 1
+            next(self._results)
+
+
+def _chunks(result: Result) -> Chunks:
+    if isinstance(result, HoldfastError):
+        raise result
+    assert isinstance(result, bytes)  # noqa: S101 - as many blobs follow a head as it says
+    if len(result) <= CHUNK:
+        yield result
+        return
+    view = memoryview(result)
+    yield from (view[start : start + CHUNK] for start in range(0, len(view), CHUNK))
+
+
+# --- ahead ---------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _ahead(repository: Repository, wanted: Iterator[Wanted]) -> Iterator[Iterator[Result]]:
+    with ThreadPoolExecutor(THREADS, "read") as threads:
+        try:
+            yield _results(repository, wanted, threads)
+        finally:
+            threads.shutdown(cancel_futures=True)
+
+
+def _results(
+    repository: Repository, wanted: Iterator[Wanted], threads: ThreadPoolExecutor
+) -> Iterator[Result]:
+    coming: deque[Future[list[Result]]] = deque()
+    for batch in _batches(wanted):
+        coming.append(threads.submit(_load, repository, batch))
+        if len(coming) > THREADS:
+            yield from coming.popleft().result()
+    while coming:
+        yield from coming.popleft().result()
+
+
+def _batches(wanted: Iterator[Wanted]) -> Iterator[list[Wanted | HoldfastError]]:
+    """Gather what is wanted; an error in finding that out comes in its place, and is the last."""
+    batch: list[Wanted | HoldfastError] = []
+    size = 0
+    while True:
+        try:
+            item = next(wanted, None)
+        except HoldfastError as error:
+            yield [*batch, error]
+            return
+        if item is None:
+            break
+        batch.append(item)
+        size += 0 if isinstance(item, _Head) else item[0].blob.size
+        if size >= BATCH or len(batch) >= MOST_IN_BATCH:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _load(repository: Repository, batch: Sequence[Wanted | HoldfastError]) -> list[Result]:
+    wanted = {
+        item[0].blob.id: item for item in batch if not isinstance(item, _Head | HoldfastError)
+    }
+    plain: dict[bytes, bytes | HoldfastError] = {}
+    for run in _runs(sorted((places[0] for places in wanted.values()), key=_position)):
+        try:
+            plain.update(_run(repository, run))
+        except HoldfastError:  # one of them: each on its own, and from other packs
+            plain.update(
+                {place.blob.id: _alone(repository, wanted[place.blob.id]) for place in run}
+            )
+    return [
+        item if isinstance(item, _Head | HoldfastError) else plain[item[0].blob.id]
+        for item in batch
+    ]
+
+
+def _position(place: Place) -> tuple[bytes, int]:
+    return place.pack, place.blob.offset
+
+
+def _runs(places: Iterable[Place]) -> Iterator[list[Place]]:
+    """Give blobs that lie close together in one pack as one run."""
+    run: list[Place] = []
+    start = end = 0
+    for place in places:
+        blob = place.blob
+        far = blob.offset - end > GAP or blob.offset + blob.length - start > LONGEST_PART
+        if run and (far or place.pack != run[0].pack):
+            yield run
+            run = []
+        if not run:
+            start = blob.offset
+        run.append(place)
+        end = blob.offset + blob.length
+    if run:
+        yield run
+
+
+def _run(repository: Repository, run: Sequence[Place]) -> Iterator[tuple[bytes, bytes]]:
+    """Read a run with one call, and give its blobs."""
+    start, last = run[0].blob.offset, run[-1].blob
+    read = memoryview(repository.part(run[0].pack, start, last.offset + last.length - start))
+    with damage_in(repository.where, pack_name(run[0].pack)):
+        for place in run:
+            at = place.blob.offset - start
+            stored = read[at : at + place.blob.length]
+            yield place.blob.id, unseal_blob(repository.key, place.blob, stored)
+
+
+def _alone(repository: Repository, places: Places) -> bytes | HoldfastError:
+    try:
+        return repository.read(places)
+    except HoldfastError as error:
+        return error

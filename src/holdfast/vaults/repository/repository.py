@@ -1,0 +1,164 @@
+"""A repository on a store: its key, its config, its index, and the files and blobs in it.
+
+What is read is checked before it is given out: every file by its name or its signature, every blob
+by its id. What fails names the file and says why.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+
+from holdfast.errors import BackupExists, RepositoryDamaged
+from holdfast.ports import Store
+
+from .blobs import Kind, unseal_blob
+from .config import Config
+from .crypto import Key
+from .damage import DamagedError, damage_in
+from .index import LARGEST_DOCUMENT, Index, Place
+from .packs import FinishedPack, pack_name
+from .stored import ids_in, read_bounded
+from .unpacked import decode, encode
+
+INDEX = "index"
+_AHEAD = 4  # index files on their way while one is taken in
+
+
+class Repository:
+    """An open repository. All methods may be called from several threads.
+
+    ``where`` names it in messages. Nothing of the index is known before `load_index`.
+    """
+
+    def __init__(self, store: Store, where: str, key: Key, key_name: str, config: Config) -> None:
+        """Take what `init_repository` or `open_repository` found out."""
+        self.store = store
+        self.where = where
+        self.key = key
+        self.key_name = key_name  # of the key file that the password opened
+        self.config = config
+        self.index = Index()
+
+    # --- files that are not packs ---
+
+    def save(self, folder: str, document: bytes) -> str:
+        """Store a JSON document as a file of a folder; returns its name there."""
+        name, sealed = encode(self.key, document, compressed=self.config.version > 1)
+        self.store.put(f"{folder}/{name}", iter((sealed,)))
+        return name
+
+    def load(self, folder: str, name: str, limit: int) -> bytes:
+        """Return the document of a file, of ``limit`` bytes at most.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            RepositoryDamaged: it is not what was stored.
+
+        """
+        with damage_in(self.where, f"{folder}/{name}"):
+            return decode(
+                self.key, read_bounded(self.store, f"{folder}/{name}", limit), name, limit
+            )
+
+    def names(self, folder: str) -> list[str]:
+        """Return the names of the files of a folder, without what else may lie there."""
+        return ids_in(self.store, folder)
+
+    # --- the index ---
+
+    def load_index(self) -> None:
+        """Take in every index file that is not known yet.
+
+        A file that is gone before it was read was replaced by others: these are looked for.
+        """
+        known: set[str] = set()
+        while new := [name for name in self.names(INDEX) if name not in known]:
+            for name, document in self._documents(new):
+                known.add(name)
+                if document is not None:
+                    with damage_in(self.where, f"{INDEX}/{name}"):
+                        self.index.load(document)
+
+    def _documents(self, names: list[str]) -> Iterator[tuple[str, bytes | None]]:
+        """Read index files ahead, `_AHEAD` at once; None for those that are gone."""
+        with ThreadPoolExecutor(_AHEAD, "index") as threads:
+            coming: deque[tuple[str, Future[bytes | None]]] = deque()
+            for name in names:
+                coming.append((name, threads.submit(self._index_file, name)))
+                if len(coming) > _AHEAD:
+                    first, document = coming.popleft()
+                    yield first, document.result()
+            yield from ((name, document.result()) for name, document in coming)
+
+    def _index_file(self, name: str) -> bytes | None:
+        try:
+            return self.load(INDEX, name, LARGEST_DOCUMENT)
+        except FileNotFoundError:
+            return None
+
+    def save_index(self, *, everything: bool) -> None:
+        """List packs that were added to the index in files of it; see `Index.save`."""
+        self.index.save(self._save_index, everything=everything)
+
+    def _save_index(self, document: bytes) -> None:
+        self.save(INDEX, document)
+
+    # --- packs and blobs ---
+
+    def store_pack(self, pack: FinishedPack) -> None:
+        """Store a pack and know it from then on; one that is there already is as good."""
+        with suppress(BackupExists):  # its name is the hash of its bytes: a run that died left it
+            self.store.put(pack.name, pack.chunks())
+        self.index.add(pack.pack)
+
+    def places(self, kind: Kind, id_: bytes) -> list[Place]:
+        """Return where a blob lies: one place, or several.
+
+        Raises:
+            RepositoryDamaged: the index lists no such blob, or a place that cannot be.
+
+        """
+        with damage_in(self.where, INDEX):
+            places = list(self.index.places(kind, id_))
+            if not places:
+                raise DamagedError(f"no index file lists the {kind} blob {id_.hex()}")
+            return places
+
+    def blob(self, kind: Kind, id_: bytes) -> bytes:
+        """Return the plaintext of a blob, from another pack if the first is damaged.
+
+        Raises:
+            RepositoryDamaged: it is listed nowhere, or damaged wherever it is.
+
+        """
+        return self.read(self.places(kind, id_))
+
+    def read(self, places: Sequence[Place]) -> bytes:
+        """Return the plaintext of a blob that lies in these places; see `blob`."""
+        for place in places[:-1]:
+            with suppress(RepositoryDamaged):
+                return self._blob_at(place)
+        return self._blob_at(places[-1])
+
+    def _blob_at(self, place: Place) -> bytes:
+        blob = place.blob
+        stored = self.part(place.pack, blob.offset, blob.length)
+        with damage_in(self.where, pack_name(place.pack)):
+            return unseal_blob(self.key, blob, stored)
+
+    def part(self, pack: bytes, start: int, length: int) -> bytes:
+        """Return bytes of a pack.
+
+        Raises:
+            RepositoryDamaged: the pack is missing, or ends before.
+
+        """
+        name = pack_name(pack)
+        with damage_in(self.where, name):
+            try:
+                return self.store.part(name, start, length)
+            except FileNotFoundError:
+                raise DamagedError("this pack is missing") from None

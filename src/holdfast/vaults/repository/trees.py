@@ -1,0 +1,211 @@
+"""Writing a tree: entries come folder by folder, and become blobs from the bottom up.
+
+Only folders that are not complete are held, and files that may get another name later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import count
+from typing import Protocol
+
+from holdfast.model.artifact import Chunks, Entry, EntryKind
+
+from . import nodes
+from .gotext import EARLIEST, LATEST
+from .holes import HoleWriter
+from .nodes import Node
+
+TYPES = {
+    EntryKind.FILE: nodes.FILE,
+    EntryKind.FOLDER: nodes.FOLDER,
+    EntryKind.SYMLINK: nodes.SYMLINK,
+    EntryKind.FIFO: nodes.FIFO,
+}
+ROOT = "."
+DEVICE_BITS = 32
+_NO_NAMES = {b"", b".", b".."}
+
+
+class Blobs(Protocol):
+    """Where content goes: a `Writer`."""
+
+    def file(self, chunks: Chunks) -> tuple[list[bytes], int]:
+        """Store a stream; returns the ids of its blobs, and its size."""
+
+    def tree(self, document: bytes) -> bytes:
+        """Store the JSON of a folder; returns its id."""
+
+
+Known = Callable[[Entry], Sequence[bytes] | None]
+Note = Callable[[str, str], None]
+
+
+@dataclass(slots=True)
+class _Folder:
+    """A folder whose entries are still coming."""
+
+    path: str
+    node: Node
+    entries: dict[bytes, str] = field(default_factory=dict)  # by the bytes of the name: JSON
+
+
+class TreeWriter:
+    """Turns the entries of one tree into nodes and blobs.
+
+    ``origin`` tells the trees of one snapshot apart: the same inode in two of them may be two
+    files. ``known`` may give the content of a file that need not be read, because it is as it was
+    in an earlier snapshot. ``note`` hears of what the format cannot hold, by path and reason.
+    """
+
+    def __init__(self, blobs: Blobs, *, origin: int, known: Known, note: Note) -> None:
+        self._blobs = blobs
+        self._origin = origin % (1 << 30)
+        self._known = known
+        self._note = note
+        self._holes = HoleWriter(blobs.file)
+        self._open: list[_Folder] = []
+        self._root: Node | None = None
+        self._links: dict[str, tuple[Node, int]] = {}  # by path: files, and names yet to come
+        self._numbers = count(1)  # of files whose inode is not known
+
+    def add(self, entry: Entry, chunks: Chunks) -> None:
+        """Take an entry and its content; a folder comes before what is in it, and right before.
+
+        Raises ``ValueError`` for what no source may give: an entry outside the folders that are
+        open, a name twice, content of another size than announced, a link to what did not come.
+        """
+        node = self._node(entry, chunks)
+        if entry.path == ROOT and self._root is None:
+            self._root = node
+        else:
+            self._keep(entry.path, node)
+        if node.type == nodes.FOLDER:
+            self._open.append(_Folder(entry.path, node))
+
+    def finish(self, name: str) -> Node:
+        """Return the tree's root as a node of this name; nothing may be added afterwards."""
+        while self._open:
+            self._close()
+        if self._root is None:
+            bug = f"the tree {name} has no root"
+            raise ValueError(bug)
+        return replace(self._root, name=name)
+
+    def _keep(self, path: str, node: Node) -> None:
+        folder = path.rpartition("/")[0] or ROOT
+        while self._open and self._open[-1].path != folder:
+            self._close()
+        if not self._open:
+            bug = f"{path} does not come right after the folder that it is in"
+            raise ValueError(bug)
+        if node.type != nodes.FOLDER:
+            self._put(self._open[-1], node)
+
+    def _put(self, folder: _Folder, node: Node) -> None:
+        name = node.name.encode("utf-8", "surrogateescape")
+        if name in folder.entries or name in _NO_NAMES:
+            bug = f"{folder.path} has two entries of the name {node.name}, or it is none"
+            raise ValueError(bug)
+        folder.entries[name] = nodes.encode_node(node)
+
+    def _close(self) -> None:
+        """Store the innermost folder, and put it into the one around it."""
+        folder = self._open.pop()
+        document = nodes.joined(entry for _name, entry in sorted(folder.entries.items()))
+        node = replace(folder.node, subtree=self._blobs.tree(document.encode()))
+        if self._open:
+            self._put(self._open[-1], node)
+        else:
+            self._root = node
+
+    def _node(self, entry: Entry, chunks: Chunks) -> Node:
+        name = entry.path.rpartition("/")[2]
+        if entry.kind is EntryKind.HARDLINK:
+            return replace(self._linked(entry), name=name)
+        node = Node(
+            name=name,
+            type=TYPES[entry.kind],
+            mode=entry.mode,
+            mtime=self._time(entry, entry.mtime_ns),
+            atime=entry.mtime_ns,  # as restic does: reading must not change what is stored
+            ctime=entry.ctime_ns,
+            uid=entry.uid,
+            gid=entry.gid,
+            user=entry.owner,
+            group=entry.group,
+            inode=entry.inode,
+            links=int(entry.kind is EntryKind.SYMLINK),
+            target=entry.target if entry.kind is EntryKind.SYMLINK else "",
+            xattrs=tuple(sorted(self._xattrs(entry))),
+        )
+        return self._file(entry, node, chunks) if entry.kind is EntryKind.FILE else node
+
+    def _file(self, entry: Entry, node: Node, chunks: Chunks) -> Node:
+        node = replace(node, size=entry.size, content=self._content(entry, chunks), links=1)
+        if entry.links == 1:
+            return node
+        device = self._origin << DEVICE_BITS | entry.device % (1 << DEVICE_BITS)
+        inode = entry.inode or next(self._numbers)
+        # restic looks for other names of files with two links or more only.
+        node = replace(node, inode=inode, device_id=device, links=max(2, entry.links))
+        self._links[entry.path] = node, entry.links - 1
+        return node
+
+    def _content(self, entry: Entry, chunks: Chunks) -> Sequence[bytes]:
+        known = self._known(entry)
+        if known is not None:
+            return known
+        if entry.extents is None:
+            ids, size = self._blobs.file(chunks)
+        else:
+            ids, size = self._holes.file(entry, chunks)
+        if size != entry.size:
+            bug = f"{entry.path} has not the {entry.size} bytes that it announced"
+            raise ValueError(bug)
+        return ids
+
+    def _linked(self, entry: Entry) -> Node:
+        found = self._links.get(entry.target)
+        if found is None:
+            bug = f"{entry.path} is a link to {entry.target}, which did not come before"
+            raise ValueError(bug)
+        node, names = found
+        if names == 1:  # the last one: nothing will refer to it any more
+            del self._links[entry.target]
+        else:
+            self._links[entry.target] = node, names - 1
+        return node
+
+    def _time(self, entry: Entry, nanoseconds: int) -> int:
+        if not EARLIEST <= nanoseconds <= LATEST:
+            self._note(
+                entry.path, "its time is outside the years 1 to 9999, and kept as the nearest"
+            )
+        return nanoseconds
+
+    def _xattrs(self, entry: Entry) -> list[tuple[str, bytes]]:
+        kept = [(name, value) for name, value in entry.xattrs.items() if nodes.is_text(name)]
+        if len(kept) < len(entry.xattrs):
+            self._note(entry.path, "an attribute is not kept: its name is not UTF-8")
+        return kept
+
+
+def assemble(tree: Callable[[bytes], bytes], found: Mapping[str, Node], around: Node) -> bytes:
+    """Store folders around nodes that were made on their own; returns the id of the whole.
+
+    ``found`` has the nodes by their paths; ``around`` says how the folders look.
+    """
+    inside: dict[str, dict[str, Node]] = {}
+    held: list[Node] = []
+    for path, node in found.items():
+        first, _slash, rest = path.partition("/")
+        if rest:
+            inside.setdefault(first, {})[rest] = node
+        else:
+            held.append(replace(node, name=first))
+    for name, below in inside.items():
+        held.append(replace(around, name=name, subtree=assemble(tree, below, around)))
+    held.sort(key=lambda node: node.name.encode("utf-8", "surrogateescape"))
+    return tree(nodes.joined(map(nodes.encode_node, held)).encode())
