@@ -273,7 +273,8 @@ class Vault(Protocol):
     """Where backups rest. All methods may be called from several threads and processes."""
 
     kind: ClassVar[str]
-    options_model: ClassVar[type]  # a subclass of `model.options.Options`
+    options_model: ClassVar[type]  # a subclass of `model.store_options.StoreOptions`
+    passing: ClassVar[tuple[str, ...]]  # top folders of its store for what comes and goes: locks
     name: str
 
     def backup_id(self, stack: str, instant: datetime) -> str:

@@ -32,13 +32,15 @@ class Options(BaseModel):
         return [(None, name) for name in sorted(self.model_fields_set)]
 
 
-def _not_nothing(path: object) -> object:
+def not_nothing(path: object) -> object:
+    """Refuse an empty path."""
     if path == "":  # would be the folder of the configuration file itself
         raise ValueError(_("is empty"))
     return path
 
 
-def _beside_the_file(path: Path, info: ValidationInfo) -> Path:
+def beside_the_file(path: Path, info: ValidationInfo) -> Path:
+    """Return a path that starts from the folder of the configuration file."""
     base = (info.context or {}).get("base")
     try:
         path = path.expanduser()
@@ -47,7 +49,18 @@ def _beside_the_file(path: Path, info: ValidationInfo) -> Path:
     return path if base is None or path.is_absolute() else Path(base) / path
 
 
-LocalPath = Annotated[Path, BeforeValidator(_not_nothing), AfterValidator(_beside_the_file)]
+LocalPath = Annotated[Path, BeforeValidator(not_nothing), AfterValidator(beside_the_file)]
 """A path that, where relative, is relative to the folder of the configuration file."""
 
-__all__ = ["Field", "LocalPath", "Options"]
+
+def _file_beside(path: str, info: ValidationInfo) -> str:
+    return str(beside_the_file(Path(path), info))
+
+
+LocalFile = Annotated[str, BeforeValidator(not_nothing), AfterValidator(_file_beside)]
+"""The same, of a file that several may name, because it is not what is kept: a key, certificates.
+
+It is text, so that nobody takes it for a place where data lies.
+"""
+
+__all__ = ["Field", "LocalFile", "LocalPath", "Options", "beside_the_file", "not_nothing"]

@@ -13,6 +13,7 @@ from ..model.facts import Discovery
 from ..model.options import Options
 from ..model.stack import VaultSpec
 from ..ports import Vault
+from .stores import open_store
 
 SOURCES = {
     "chroma": "holdfast.sources.chroma:ChromaSource",
@@ -25,9 +26,6 @@ SOURCES = {
 }
 VAULTS = {
     "plain": "holdfast.vaults.plain:PlainVault",
-}
-STORES = {
-    "folder": "holdfast.stores.local:LocalStore",
 }
 
 
@@ -62,8 +60,9 @@ def _load(kind: str, table: Mapping[str, str], what: str) -> Any:
 
 def open_vault(spec: VaultSpec) -> Vault:
     """Return a vault on the store that its URL names."""
-    store = _load("folder", STORES, "kind of store")(spec.options.url)
-    return cast("Vault", vault_class(spec.kind)(spec.name, store, spec.options))
+    kind = vault_class(spec.kind)
+    store = open_store(spec.name, spec.options, kind.passing)
+    return cast("Vault", kind(spec.name, store, spec.options))
 
 
 def kinds() -> Kinds:

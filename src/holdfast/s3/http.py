@@ -19,6 +19,7 @@ import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import NoReturn
 from urllib.parse import urlsplit
 
@@ -71,6 +72,16 @@ class Address:
     bucket: str
     endpoint: str = ""
     virtual: bool = False  # the bucket is a part of the host's name, not of the path
+
+    @classmethod
+    def of(cls, bucket: str, endpoint: str | None, addressing: str) -> Address:
+        """Return where a bucket is; ``addressing`` is path, virtual, or auto: as is usual there."""
+        server = (endpoint or "").rstrip("/")
+        at_amazon = not server or AMAZON in server
+        virtual = at_amazon and "." not in bucket  # a certificate covers one part of a name
+        if addressing != "auto":
+            virtual = addressing == "virtual"
+        return cls(bucket, server, virtual)
 
     def base(self, region: str) -> str:
         """Return the URL of the server, without the bucket."""
@@ -130,20 +141,22 @@ class _Body:
 class Client:
     """Sends signed requests to one bucket. May be used by several threads."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - whose, where, as whom, and how
         self,
         component: str,
         address: Address,
         signer: Signer,
         patience: Patience,
         context: ssl.SSLContext | None = None,
+        ca: Path | None = None,
     ) -> None:
-        """Connect to nothing yet."""
+        """Connect to nothing yet. ``ca`` is a file of certificates to trust beside the system's."""
         self.component = component
         self.address = address
         self.signer = signer
         self.patience = patience
         self._context = context
+        self.ca = ca
         self._idle: list[Connection] = []
         self._busy: set[Connection] = set()
         self._abandoned = False
@@ -381,6 +394,8 @@ class Client:
         with self._lock:
             if self._context is None:
                 self._context = ssl.create_default_context()
+                if self.ca is not None:
+                    self._context.load_verify_locations(self.ca)
             return self._context
 
     # --- judging ---

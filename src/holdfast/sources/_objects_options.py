@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from typing import Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import model_validator
 
 from holdfast.model.options import Field, LocalPath, Options
-from holdfast.s3.http import AMAZON, Address
+from holdfast.model.urls import bucket_and_prefix, check_endpoint
+from holdfast.s3.http import Address
 
 from ._exclude import excluder
-
-_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
 
 
 class ObjectsOptions(Options):
@@ -103,11 +100,7 @@ class ObjectsOptions(Options):
         if bool(self.access_key) != bool(self.secret_key):
             raise ValueError("`access_key` and `secret_key` belong together")
         if self.endpoint is not None:
-            parts = urlsplit(self.endpoint)
-            if parts.scheme not in {"http", "https"} or not parts.hostname:
-                raise ValueError("`endpoint` begins with http:// or https://")
-            if parts.username is not None or parts.password is not None:
-                raise ValueError("`endpoint` holds no credentials: use `access_key`")
+            check_endpoint(self.endpoint)
         excluder(self.exclude)
         return self
 
@@ -115,21 +108,4 @@ class ObjectsOptions(Options):
     def address(self) -> Address:
         """Where the bucket is."""
         bucket, _prefix = bucket_and_prefix(self.url or "")
-        endpoint = (self.endpoint or "").rstrip("/")
-        at_amazon = not endpoint or AMAZON in endpoint
-        virtual = at_amazon and "." not in bucket  # a certificate covers one part of a name
-        if self.addressing != "auto":
-            virtual = self.addressing == "virtual"
-        return Address(bucket, endpoint, virtual)
-
-
-def bucket_and_prefix(url: str) -> tuple[str, str]:
-    """Return the bucket that a URL names, and what keys begin with: nothing, or it ends in ``/``.
-
-    Raises ``ValueError`` for another URL.
-    """
-    scheme, separator, rest = url.partition("://")
-    bucket, _slash, prefix = rest.partition("/")
-    if scheme != "s3" or not separator or not _BUCKET.fullmatch(bucket):
-        raise ValueError("a bucket is named as s3://bucket or s3://bucket/prefix")
-    return bucket, f"{prefix.rstrip('/')}/" if prefix.strip("/") else ""
+        return Address.of(bucket, self.endpoint, self.addressing)

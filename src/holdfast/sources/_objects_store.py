@@ -10,6 +10,7 @@ from itertools import islice
 
 from holdfast.errors import SourceMissing, SourceUnreadable
 from holdfast.model.artifact import TreeItems
+from holdfast.model.urls import bucket_and_prefix
 from holdfast.s3.credentials import credentials_of
 from holdfast.s3.http import Client, Patience
 from holdfast.s3.sign import Signer
@@ -17,7 +18,7 @@ from holdfast.s3.xml import Listed
 
 from ._exclude import excluder
 from ._objects_bucket import Bucket
-from ._objects_options import ObjectsOptions, bucket_and_prefix
+from ._objects_options import ObjectsOptions
 from ._objects_read import Reader
 from ._objects_staged import HIDDEN
 from ._objects_tally import Tally

@@ -24,6 +24,7 @@ from holdfast.errors import (
 from holdfast.model.artifact import Artifact, Tree, TreeItems
 from holdfast.model.facts import Discovery, Facts, Inspection, Json, Probe
 from holdfast.model.options import Options
+from holdfast.model.urls import bucket_and_prefix
 from holdfast.ports import Frozen, Role, Source, Staged, Token
 from holdfast.s3.xml import Listed
 
@@ -34,7 +35,7 @@ from ._objects_bucket import Bucket
 from ._objects_disk import DiskStore
 from ._objects_entry import Attributes
 from ._objects_inspect import inspect_objects
-from ._objects_options import ObjectsOptions, bucket_and_prefix
+from ._objects_options import ObjectsOptions
 from ._objects_plan import Plan
 from ._objects_staged import HIDDEN, BucketStaged
 from ._objects_store import LOOKING, BucketStore

@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -43,10 +42,9 @@ _CODE, _SAID = re.compile(r"<Code>([^<]*)</Code>"), re.compile(r"<Message>([^<]*
 class Reader:
     """Reads one bucket. ``client`` says which, as whom, and how patiently."""
 
-    def __init__(self, client: Client, ca: Path | None = None) -> None:
+    def __init__(self, client: Client) -> None:
         """Connect to nothing yet."""
         self._client = client
-        self._ca = ca
 
     # --- objects ---
 
@@ -148,8 +146,8 @@ class Reader:
             "read_timeout": timedelta(seconds=patience.answer),
             "timeout": timedelta(days=1),  # of a whole piece, on the slowest line
         }
-        if self._ca is not None:
-            options["root_certificate"] = self._ca.read_bytes()
+        if client.ca is not None:
+            options["root_certificate"] = client.ca.read_bytes()
         return Bucket(
             client.address.bucket,
             region=region,

@@ -10,10 +10,10 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from ..errors import BackupExists, HoldfastError, NoSpace, VaultUnavailable
 from ..model.artifact import CHUNK, Chunk, Chunks
@@ -21,6 +21,9 @@ from ..model.names import safe_path
 from ._aside import create_aside, gathered, is_aside, kept_aside, remove_if_dead
 from ._folders import FILE_MODE, folders_in, open_folder, remove, walk, walk_sizes
 from ._rename import rename_free
+
+if TYPE_CHECKING:
+    from ..model.store_options import StoreOptions
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NOT_THERE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}  # a link is not followed: not there
@@ -35,6 +38,12 @@ class LocalStore:
 
     def __init__(self, root: Path) -> None:
         self.root = root.absolute()
+
+    @classmethod
+    def opened(cls, vault: str, options: StoreOptions, passing: Collection[str]) -> LocalStore:
+        """Return the store of a vault; a local folder needs to know of nothing but its place."""
+        del vault, passing
+        return cls(Path(options.url))
 
     def put(self, name: str, chunks: Chunks) -> int:
         """Store bytes under a free name, durably; a failing read or a full disk leaves nothing."""

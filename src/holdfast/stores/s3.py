@@ -13,12 +13,15 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import chain, islice
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from ..errors import SourceMissing, VaultUnavailable
 from ..model.artifact import Chunks
 from ..model.names import safe_path
-from ..s3.http import Client
+from ..model.urls import bucket_and_prefix
+from ..s3.credentials import credentials_of
+from ..s3.http import Address, Client, Patience
+from ..s3.sign import Signer
 from ._aside import is_aside
 from ._s3_conditions import Conditions
 from ._s3_keys import key_of, name_of
@@ -26,6 +29,9 @@ from ._s3_read import PAGE, Reader
 from ._s3_retention import Retention, delete_unlocked
 from ._s3_upload import PART, Uploads
 from ._s3_uploads_left import remove_left
+
+if TYPE_CHECKING:
+    from ..model.store_options import StoreOptions
 
 LEFT = timedelta(days=1)  # without a new part: nobody works on an upload any more
 
@@ -39,7 +45,6 @@ class S3Store:
         look: look before writing instead of letting the server refuse; see `Conditions`.
         retention: under which the server keeps what is put, but what lies below ``passing``.
         passing: folders of what comes and goes, such as locks.
-        ca: a file of certificates to trust; the client trusts them by itself.
         part: bytes that one request sends at most.
 
     """
@@ -54,7 +59,6 @@ class S3Store:
         look: bool = False,
         retention: Retention | None = None,
         passing: Collection[str] = (),
-        ca: Path | None = None,
         part: int = PART,
     ) -> None:
         """Connect to nothing yet."""
@@ -62,10 +66,30 @@ class S3Store:
         self._prefix = prefix
         self._passing = tuple(f"{folder}/" for folder in passing)
         self._retention = retention
-        self._reader = Reader(client, ca)
+        self._reader = Reader(client)
         conditions = Conditions(client, prefix, look=look)
         self._uploads = Uploads(client, conditions, retention, part)
         weakref.finalize(self, client.close)
+
+    @classmethod
+    def opened(cls, vault: str, options: StoreOptions, passing: Collection[str]) -> S3Store:
+        """Return the store of a vault; what lies below ``passing`` is put under no retention."""
+        bucket, prefix = bucket_and_prefix(str(options.url))
+        credentials = credentials_of(
+            vault, str(options.url), options.access_key, options.secret_key, options.session_token
+        )
+        client = Client(
+            vault,
+            Address.of(bucket, options.endpoint, options.addressing),
+            Signer(credentials, options.region),
+            Patience(options.attempts, options.connect_timeout, options.timeout),
+            ca=Path(options.ca) if options.ca else None,
+        )
+        retention = None
+        if options.lock_mode is not None and options.lock_days is not None:
+            retention = Retention(options.lock_mode, options.lock_days)
+        look = options.creation == "look"
+        return cls(client, prefix, look=look, retention=retention, passing=passing)
 
     def put(self, name: str, chunks: Chunks) -> int:
         """Store bytes under a free name; a failing read leaves nothing."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import stat
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,12 +26,15 @@ from ..errors import (
 )
 from ..model.artifact import CHUNK, Chunks
 from ..model.names import safe_path
+from ..model.urls import ssh_folder
 from . import _sftp_files as files
 from ._aside import gathered, is_aside
-from ._sftp_session import Session
+from ._sftp_session import KNOWN_HOSTS, Login, Session
 
 if TYPE_CHECKING:
     from asyncssh import SFTPAttrs, SFTPClient, SFTPClientFile
+
+    from ..model.store_options import StoreOptions
 
 T = TypeVar("T")
 UNDER_WAY = 4  # chunks of one value
@@ -51,6 +54,23 @@ class SftpStore:
         """Connect to nothing yet."""
         self._session = session
         self._root = os.fsencode(root.rstrip("/") or root)
+
+    @classmethod
+    def opened(cls, vault: str, options: StoreOptions, passing: Collection[str]) -> SftpStore:
+        """Return the store of a vault; all that lies there is alike to it."""
+        del passing
+        folder = ssh_folder(str(options.url))
+        login = Login(
+            host=folder.host,
+            user=folder.user,
+            port=folder.port,
+            keys=(Path(options.ssh_key),) if options.ssh_key else (),
+            passphrase=options.ssh_key_password,
+            password=options.ssh_password,
+            known_hosts=(Path(options.known_hosts),) if options.known_hosts else KNOWN_HOSTS,
+        )
+        session = Session(vault, login, options.connect_timeout, options.timeout)
+        return cls(session, folder.path)
 
     def put(self, name: str, chunks: Chunks) -> int:
         """Store bytes under a free name; a failing read or a full disk leaves nothing."""

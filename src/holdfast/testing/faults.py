@@ -335,9 +335,10 @@ class FaultyStaged:
 class FaultyVault(_Shaped):
     """A vault whose calls may fail and whose artifacts may be spoilt on the way out."""
 
-    shape = ("kind", "options_model")
+    shape = ("kind", "options_model", "passing")
     kind: ClassVar[str]
     options_model: ClassVar[type]
+    passing: ClassVar[tuple[str, ...]]
 
     def __init__(self, vault: Vault, calls: Calls, *, reading: Through | None = None) -> None:
         self.vault = vault

@@ -42,6 +42,7 @@ class MemoryVault:
     """Backups in memory. ``boxes`` may be reached into, to damage what is stored."""
 
     kind: ClassVar[str] = "memory"
+    passing: ClassVar[tuple[str, ...]] = ()
     options_model: ClassVar[type] = Options  # it has none
 
     def __init__(self, name: str = "memory") -> None:

@@ -6,7 +6,6 @@ in ``docs/formats/plain-vault.md``. What the vault keeps for itself lies in ``.h
 
 from __future__ import annotations
 
-import re
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,18 +13,19 @@ from datetime import datetime
 from pathlib import Path
 from typing import ClassVar
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from ..errors import BackupExists, BackupNotFound, BackupPinned, HoldfastError, UsageInvalid
 from ..model.artifact import Artifact, Chunks
 from ..model.manifest import Manifest, Stored
 from ..model.marks import Marks
 from ..model.names import safe_backup_id
-from ..model.options import LocalPath, Options
+from ..model.options import Options
+from ..model.store_options import StoreOptions
 from ..ports import Damaged, Store
 from ._plain_documents import Sealed, candidates, is_sealed, read_all, read_sealed
 from ._plain_draft import PlainDraft, clear_draft, draft_folder
-from ._plain_layout import DEFAULT_LAYOUT, DEFAULT_NAME, Layout, Placing
+from ._plain_layout import DEFAULT_LAYOUT, DEFAULT_NAME, OWN, Layout, Placing
 from ._plain_locks import Locks, make_private_folder
 from ._plain_marks import MarkBook
 from ._plain_read import compare, give
@@ -33,10 +33,9 @@ from ._plain_remove import remove_backup, sweep
 from ._plain_transfer import export, take
 
 
-class PlainOptions(Options):
+class PlainOptions(StoreOptions):
     """Where a plain vault lies, and how its names are made."""
 
-    url: LocalPath = Field(description="folder of the vault; relative to the configuration file")
     layout: str = Field(
         default=DEFAULT_LAYOUT,
         description="path of each artifact; fields: backup_id, stack, timestamp, component, "
@@ -47,14 +46,6 @@ class PlainOptions(Options):
         description="id of each backup; fields: stack, timestamp (which it needs)",
     )
     timezone: str = Field(default="UTC", description="time zone of the timestamps in names")
-
-    @field_validator("url", mode="before")
-    @classmethod
-    def _is_a_folder(cls, url: object) -> object:
-        if isinstance(url, str) and (found := re.match(r"([A-Za-z][A-Za-z0-9+.-]*):/", url)):
-            problem = f"a plain vault lies in a folder; {found.group(1)}: is not known"
-            raise ValueError(problem)
-        return url
 
     @model_validator(mode="after")
     def _has_sound_templates(self) -> PlainOptions:
@@ -67,6 +58,7 @@ class PlainVault:
 
     kind: ClassVar[str] = "plain"
     options_model: ClassVar[type[Options]] = PlainOptions
+    passing: ClassVar[tuple[str, ...]] = (OWN,)
 
     def __init__(self, name: str, store: Store, options: PlainOptions) -> None:
         self.name = name
