@@ -25,12 +25,12 @@ from holdfast.testing.chunks import broken
 from holdfast.testing.faults import Calls, FaultyStore
 from holdfast.testing.memory import MemoryStore
 from holdfast.vaults.repository import write
-from holdfast.vaults.repository.blobs import Kind, blob_id, unseal_blob
-from holdfast.vaults.repository.chunks import Chunker
+from holdfast.vaults.repository.blobs import Kind, blob_id
+from holdfast.vaults.repository.config import Config
 from holdfast.vaults.repository.crypto import random_key
 from holdfast.vaults.repository.index import Index
 from holdfast.vaults.repository.packs import read_header
-from holdfast.vaults.repository.unpacked import decode
+from holdfast.vaults.repository.repository import Repository
 from holdfast.vaults.repository.write import Writer
 
 pytestmark = pytest.mark.timeout(60)
@@ -41,9 +41,15 @@ SMALL = 1 * MIB  # a pack's size, for tests that need many
 SAMPLE = shake_128(b"written").digest(12 * MIB)
 
 
-def writer(store: Any, index: Index | None = None, **options: Any) -> Writer:
-    options = {"pack_size": SMALL, **options}
-    return Writer(store, KEY, index or Index(), Chunker(0x3DA3358B4DC173), **options)
+def repository(store: Any) -> Repository:
+    config = Config(2, "00" * 32, 0x3DA3358B4DC173)
+    opened = Repository(store, "a test", KEY, "", config)
+    opened.load_index()
+    return opened
+
+
+def writer(store: Any, **options: Any) -> Writer:
+    return Writer(repository(store), **{"pack_size": SMALL, **options})
 
 
 def pieces(data: bytes) -> Chunks:
@@ -51,21 +57,16 @@ def pieces(data: bytes) -> Chunks:
 
 
 def index_of(store: MemoryStore) -> Index:
-    index = Index()
-    for name in store.names("index"):
-        index.load(decode(KEY, store.read(name), name.removeprefix("index/"), 1 << 30))
-    return index
+    return repository(store).index
 
 
 def blobs_of(store: MemoryStore) -> dict[tuple[Kind, bytes], bytes]:
     """Read back everything that the index lists, as a restore would."""
+    opened = repository(store)
     found = {}
-    for place in index_of(store).everything():
-        name = place.pack.hex()
-        at = place.blob
-        stored = store.part(f"data/{name[:2]}/{name}", at.offset, at.length)
-        assert (at.kind, at.id) not in found, "stored twice"
-        found[at.kind, at.id] = unseal_blob(KEY, at, stored)
+    for place in opened.index.everything():
+        assert (place.blob.kind, place.blob.id) not in found, "stored twice"
+        found[place.blob.kind, place.blob.id] = opened.read([place])
     return found
 
 
@@ -135,7 +136,7 @@ def test_what_is_stored_already_is_not_stored_again() -> None:
         ids, _size = writing.file(pieces(SAMPLE))
         writing.finish()
     before = set(store.names())
-    with writer(store, index_of(store)) as writing:
+    with writer(store) as writing:
         assert writing.holds(ids)
         assert not writing.holds([*ids, bytes(32)])
         assert writing.file(pieces(SAMPLE))[0] == ids
@@ -217,9 +218,8 @@ def test_a_run_after_one_that_failed_stores_only_the_rest() -> None:
     store = FaultyStore(inner, Calls(fail_at=6, only=("put",)))
     with suppress(VaultUnavailable):
         write_sample(store)
-    index = index_of(inner)
-    assert len(index) > 0
-    with writer(inner, index) as writing:
+    assert len(index_of(inner)) > 0
+    with writer(inner) as writing:
         ids, _size = writing.file(pieces(SAMPLE))
         writing.finish()
     assert writing.written.size < len(SAMPLE)
@@ -368,9 +368,8 @@ def most_memory(megabytes: int) -> int:
         for _part in range(megabytes // 2):
             yield os.urandom(MIB)
 
-    chunker = Chunker(1)
-    chunker._search = len
-    with Writer(Nowhere(), KEY, Index(), chunker) as writing:
+    with Writer(repository(Nowhere())) as writing:
+        writing._chunker._search = len
         threads = [threading.Thread(target=writing.file, args=(content(),)) for _ in range(2)]
         for thread in threads:
             thread.start()

@@ -28,15 +28,12 @@ from typing import Self
 
 from holdfast.errors import BackupExists, Cancelled, HoldfastError
 from holdfast.model.artifact import Chunk, Chunks
-from holdfast.ports import Store
 
 from .blobs import Kind, Sealed, blob_id, seal_blob
 from .chunks import Chunker
-from .crypto import Key
-from .index import Index
 from .line import Line, Outcome
 from .packs import TARGET_SIZE, FinishedPack, PackWriter, finish
-from .unpacked import encode
+from .repository import Repository
 
 BATCH = 1 << 20  # bytes of small blobs that are handed over together
 PLAIN_WAITING = 24 << 20  # bytes of blobs that were read and are not sealed yet
@@ -65,21 +62,18 @@ class Writer:
     raised by every call from then on.
     """
 
-    def __init__(  # noqa: PLR0913 - what is written to, and two dials for tests
+    def __init__(
         self,
-        store: Store,
-        key: Key,
-        index: Index,
-        chunker: Chunker,
+        repository: Repository,
         *,
         pack_size: int = TARGET_SIZE,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """Take a repository whose index is loaded, or everything is stored again."""
         self.written = Written()
-        self._store = store
-        self._key = key
-        self._index = index
-        self._chunker = chunker
+        self._repository = repository
+        self._index = repository.index
+        self._chunker = Chunker(repository.config.polynomial)
         self._outcome = Outcome()
         self._abandoned = False
 
@@ -118,7 +112,7 @@ class Writer:
             thread.join()
         if not self._abandoned:
             with suppress(HoldfastError):  # not what went wrong, and only work that is done again
-                self._save_index()
+                self._repository.save_index(everything=True)
 
     # --- for any thread ---
 
@@ -159,7 +153,7 @@ class Writer:
         self._packs.end()
         _join(self._uploaders)
         self._outcome.check()
-        self._save_index()
+        self._repository.save_index(everything=True)
 
     # --- how: from blobs to batches ---
 
@@ -189,7 +183,7 @@ class Writer:
     def _seal_batches(self) -> None:
         while batch := self._batches.take():
             size = sum(len(plain) for _kind, _id, plain in batch)
-            self._pack([seal_blob(self._key, *blob) for blob in batch])
+            self._pack([seal_blob(self._repository.key, *blob) for blob in batch])
             del batch
             self._batches.done(size)
 
@@ -217,7 +211,7 @@ class Writer:
     def _store_packs(self) -> None:
         while blobs := self._packs.take():
             size = sum(len(blob.data) for blob in blobs)
-            pack = finish(self._key, blobs)
+            pack = finish(self._repository.key, blobs)
             self._put(pack)
             self._index.add(pack.pack)
             with self._saving:
@@ -228,7 +222,7 @@ class Writer:
 
     def _put(self, pack: FinishedPack) -> None:
         try:
-            self._store.put(pack.name, self._unless_failed(pack.chunks()))
+            self._repository.store.put(pack.name, self._unless_failed(pack.chunks()))
         except BackupExists:  # a first attempt went through whose answer was lost
             if not self._is_stored(pack):
                 raise
@@ -240,7 +234,7 @@ class Writer:
 
     def _is_stored(self, pack: FinishedPack) -> bool:
         digest = sha256()
-        with self._store.get(pack.name) as chunks:
+        with self._repository.store.get(pack.name) as chunks:
             for chunk in chunks:
                 digest.update(chunk)
         return digest.digest() == pack.pack.id
@@ -251,14 +245,7 @@ class Writer:
             if due:
                 self._saved = self._clock()
         if due:
-            self._save_index()
-
-    def _save_index(self) -> None:
-        self._index.save(self._put_index, everything=True)
-
-    def _put_index(self, document: bytes) -> None:
-        name, stored = encode(self._key, document)
-        self._store.put(f"index/{name}", iter((stored,)))
+            self._repository.save_index(everything=True)
 
     # --- threads ---
 
