@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 import difflib
-import itertools
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from ..errors import ConfigInvalid, UnsafeName
 from ..model.artifact import Artifact, Stream
 from ..model.manifest import FILE_NAME
 from ..model.names import (
-    check_template,
     fill,
-    safe_backup_id,
     safe_name,
     safe_path,
     template_fields,
-    timestamp,
 )
+from ._naming import DEFAULT_NAME, NAME_FIELDS, Naming, cleaned, safe_or_value_error
 
 DEFAULT_LAYOUT = "{backup_id}/{artifact}"
-DEFAULT_NAME = "backup_{timestamp}"
-NAME_FIELDS = ("stack", "timestamp")
 LAYOUT_FIELDS = (*NAME_FIELDS, "backup_id", "component", "artifact", "part", "stem", "suffix")
 
 METADATA = FILE_NAME
@@ -72,9 +66,7 @@ class Layout:
     timezone: str = "UTC"
 
     def __post_init__(self) -> None:
-        _check_timezone(self.timezone)
-        check_template(self.name, NAME_FIELDS, needs=("timestamp",))
-        safe_or_value_error(fill(self.name, _SAMPLE))
+        Naming(self.name, self.timezone)
         self._check_layout()
 
     def _check_layout(self) -> None:
@@ -104,16 +96,14 @@ class Layout:
         """Whether the paths of artifacts contain the name of the stack."""
         return "stack" in template_fields(self.layout)
 
+    @property
+    def naming(self) -> Naming:
+        """How backups are called here."""
+        return Naming(self.name, self.timezone)
+
     def backup_id(self, stack: str, instant: datetime, taken: Callable[[str], bool]) -> str:
         """Return the first id for this instant that is not taken: a second one ends in ``_2``."""
-        stamp = self._timestamp(instant)
-        for number in itertools.count(1):
-            numbered = stamp if number == 1 else f"{stamp}_{number}"
-            filled = fill(self.name, {"stack": cleaned(stack), "timestamp": numbered})
-            backup_id = safe_backup_id(filled)
-            if not taken(backup_id):
-                return backup_id
-        raise AssertionError  # pragma: no cover - counting does not end
+        return self.naming.backup_id(stack, instant, taken)
 
     def place(self, draft: Placing, component: str, artifact: Artifact) -> str:
         """Return the path of an artifact in the vault."""
@@ -156,12 +146,9 @@ class Layout:
         """Return the error for two artifacts whose paths collide."""
         return self._unfit(draft, f"two artifacts would collide: {one} and {other}")
 
-    def _timestamp(self, instant: datetime) -> str:
-        return timestamp(instant.astimezone(ZoneInfo(self.timezone)))
-
     def _timestamp_within(self, backup_id: str, instant: datetime) -> str:
         """Return the timestamp as the id has it: with the number of a second one in that second."""
-        stamp = self._timestamp(instant)
+        stamp = self.naming.timestamp(instant)
         found = re.search(re.escape(stamp) + r"(_\d{1,3}(?!\d))?", backup_id)
         return found.group() if found else stamp
 
@@ -177,30 +164,9 @@ class Placing:
     archive: str
 
 
-def cleaned(value: str) -> str:
-    """Return a value without what has no place in one part of a path; ``_`` stands for it."""
-    return "".join(c if c.isprintable() and c not in "/\\ " else "_" for c in value)
-
-
 def _visible(part: str) -> str:
     """Return a part of a path that is neither hidden nor taken for an option."""
     return safe_name(f"_{part}" if part.startswith((".", "-")) else part, "artifact path")
-
-
-def safe_or_value_error(part: str) -> str:
-    """Return a part of a path if it is safe; raises ``ValueError`` as validators want it."""
-    try:
-        return safe_name(part, "path")
-    except UnsafeName as error:
-        raise ValueError(str(error)) from error
-
-
-def _check_timezone(name: str) -> None:
-    try:
-        ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-        problem = f"unknown time zone {name}"
-        raise ValueError(problem) from error
 
 
 def is_reserved(path: str, backup_id: str) -> bool:

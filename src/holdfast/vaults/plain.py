@@ -23,9 +23,10 @@ from ..model.names import safe_backup_id
 from ..model.options import Options
 from ..model.store_options import StoreOptions
 from ..ports import Damaged, Store
+from ._naming import DEFAULT_NAME
 from ._plain_documents import Sealed, candidates, is_sealed, read_all, read_sealed
 from ._plain_draft import PlainDraft, clear_draft, draft_folder
-from ._plain_layout import DEFAULT_LAYOUT, DEFAULT_NAME, OWN, Layout, Placing
+from ._plain_layout import DEFAULT_LAYOUT, OWN, Layout, Placing
 from ._plain_locks import Locks, make_private_folder
 from ._plain_marks import MarkBook
 from ._plain_read import compare, give
