@@ -13,9 +13,9 @@ from holdfast.model.facts import Facts
 from holdfast.model.manifest import FORMAT, Component, Manifest, Stored, encode
 from holdfast.model.marks import Marks, Proof
 from holdfast.testing.memory import MemoryStore
+from holdfast.vaults._marks_text import encode_marks
 from holdfast.vaults._naming import NAME_FIELDS
 from holdfast.vaults._plain_layout import LAYOUT_FIELDS
-from holdfast.vaults._plain_marks import encode_marks
 from tests.vault_world import keep, make_vault
 
 PAGES = Path(__file__).parents[2] / "docs" / "formats"

@@ -15,8 +15,8 @@ from holdfast.stores.local import LocalStore
 from holdfast.testing._trips import read_artifact, silent
 from holdfast.testing.memory import MemoryStore
 from holdfast.testing.vault_contract import INSTANT
+from holdfast.vaults._marks_text import UNREADABLE, encode_marks
 from holdfast.vaults._plain_documents import MOST_DOCUMENT, documents
-from holdfast.vaults._plain_marks import UNREADABLE, encode_marks
 from tests.vault_world import LAYOUTS, keep, make_vault
 
 # A flat layout may put artifacts anywhere but in places that the vault keeps for itself.

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from dataclasses import asdict
-from datetime import UTC, datetime
-from typing import Any
 
-from ..model.marks import Level, Marks, Proof
+from ..model.marks import Marks
 from ..ports import Store
-from ._digest import digest_of
+from ._marks_text import UNREADABLE, decode_marks, encode_marks
 from ._plain_layout import OWN
 from ._plain_locks import Turns
 
 FOLDER = f"{OWN}/marks"
-UNREADABLE = "marks unreadable"  # nobody knows whether it was pinned, so it counts as pinned
-FORMAT = 1
 
 
 class MarkBook:
@@ -56,32 +50,3 @@ class MarkBook:
 
 def _name(backup_id: str) -> str:
     return f"{FOLDER}/{backup_id}.json"
-
-
-def encode_marks(marks: Marks) -> bytes:
-    """Return marks as JSON: the marks, and the SHA-256 of their text."""
-    proofs = [
-        asdict(proof) | {"at": proof.at.astimezone(UTC).isoformat()} for proof in marks.proofs
-    ]
-    text = json.dumps({"format": FORMAT, "pinned": marks.pinned, "proofs": proofs})
-    return f'{{"marks": {text}, "sha256": "{digest_of(text.encode())}"}}\n'.encode()
-
-
-def decode_marks(data: bytes) -> Marks:
-    """Return the marks in ``data``; raises ``ValueError`` and its kin where they are not whole."""
-    document: dict[str, Any] = json.loads(data)
-    found = document["marks"]
-    marks = Marks(found["pinned"], tuple(_proof(proof) for proof in found["proofs"]))
-    if encode_marks(marks) != data:
-        problem = "the checksum differs"
-        raise ValueError(problem)
-    return marks
-
-
-def _proof(document: dict[str, Any]) -> Proof:
-    return Proof(
-        level=Level(document["level"]),
-        at=datetime.fromisoformat(document["at"]),
-        passed=document["passed"],
-        problems=tuple(document["problems"]),
-    )
