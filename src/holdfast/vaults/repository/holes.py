@@ -2,8 +2,9 @@
 
 restic stores a hole as the zeros that reading it gives. So do we, and mark it: a hole begins with a
 blob of a single zero byte, and goes on with blobs of zeros only. No other content looks like that,
-because data is cut into long blobs and only the last of a file may be short. restic restores the
-zeros, with its ``--sparse`` as holes; we restore the holes that there were.
+because data is cut into long blobs and only the last of a file may be short. We restore the holes
+that there were. restic restores zeros, or with ``--sparse`` holes, if it meets the blob of zeros
+that its own chunker makes: so a hole that is long enough has that one first.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from .blobs import blob_id
 MARK = blob_id(b"\0")
 Extents = tuple[tuple[int, int], ...]
 
+_RESTICS = 512 << 10  # zeros in restic's own blob of them
 _BLOCK = 8 << 20  # zeros that are stored at once; the ids of one block serve for all
 _ZEROS = bytes(CHUNK)
 
@@ -48,11 +50,15 @@ class HoleWriter:
     def _hole(self, length: int) -> Sequence[bytes]:
         if length <= 0:
             return ()
-        ids, _size = self._store(iter((b"\0",)))
-        blocks, rest = divmod(length - 1, _BLOCK)
+        ids = self._zeros(1)
+        first = min(length - 1, _RESTICS)
+        blocks, rest = divmod(length - 1 - first, _BLOCK)
         if blocks and not self._block:
-            self._block = self._store(_zeros(_BLOCK))[0]
-        return ids + self._block * blocks + (self._store(_zeros(rest))[0] if rest else [])
+            self._block = self._zeros(_BLOCK)
+        return ids + self._zeros(first) + self._block * blocks + self._zeros(rest)
+
+    def _zeros(self, length: int) -> list[bytes]:
+        return self._store(_ZEROS[: length - start] for start in range(0, length, CHUNK))[0]
 
 
 def extents_of(content: Sequence[tuple[bytes, int]]) -> Extents | None:
@@ -90,11 +96,6 @@ def _is_zeros(id_: bytes, size: int) -> bool:
 @lru_cache(maxsize=1024)
 def _id_of_zeros(size: int) -> bytes:
     return blob_id(bytes(size))
-
-
-def _zeros(size: int) -> Chunks:
-    for start in range(0, size, CHUNK):
-        yield _ZEROS[: size - start]
 
 
 class _Pieces:
