@@ -14,7 +14,7 @@ from holdfast.s3.sign import Credentials, Signer
 from holdfast.stores._sftp_session import Login, Session
 from holdfast.stores.s3 import S3Store
 from holdfast.stores.sftp import SftpStore
-from servers.s3 import KEY, REGION, SECRET, S3Server
+from servers.s3 import KEY, REGION, SECRET, shared_server
 from servers.ssh import SshServer, ssh_server
 from tests import objects_world
 
@@ -28,6 +28,12 @@ def new_bucket(**described: Any) -> str:
     return bucket
 
 
+@functools.cache
+def shared_bucket() -> str:
+    """Return a bucket in which each test takes a prefix of its own: to make one takes a while."""
+    return new_bucket()
+
+
 def s3_client(
     bucket: str, endpoint: str, key: str = KEY, secret: str = SECRET, patience: Patience = QUICK
 ) -> Client:
@@ -36,9 +42,13 @@ def s3_client(
     return Client("vault offsite", Address(bucket, endpoint), signer, patience)
 
 
-def s3_store(bucket: str, server: S3Server, prefix: str = "", **described: Any) -> S3Store:
-    """Return a store in a bucket of a server."""
-    return S3Store(s3_client(bucket, server.endpoint), prefix, **described)
+def s3_store(
+    bucket: str = "", prefix: str | None = None, *, endpoint: str = "", **described: Any
+) -> S3Store:
+    """Return a store in a bucket of the shared server, below a prefix that is new unless given."""
+    client = s3_client(bucket or shared_bucket(), endpoint or shared_server().endpoint)
+    where = f"{secrets.token_hex(6)}/" if prefix is None else prefix
+    return S3Store(client, where, **described)
 
 
 @functools.cache

@@ -25,6 +25,7 @@ from ..errors import (
 )
 from ..model.artifact import CHUNK, Chunks
 from ..s3.http import FIRST_PAUSE, LONGEST_PAUSE, SHOWN, Client
+from ..s3.xml import page_of
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig
@@ -45,6 +46,7 @@ class Reader:
     def __init__(self, client: Client) -> None:
         """Connect to nothing yet."""
         self._client = client
+        self._keeps_empty_folders = False
 
     # --- objects ---
 
@@ -111,11 +113,18 @@ class Reader:
                 yield from ((found["path"], found["size"]) for found in page)
 
     def folders(self, folder: str) -> Sequence[str]:
-        """Return the keys of the folders right below a folder."""
+        """Return the keys of the folders right below a folder, in which something is."""
         import obstore
 
         with self._translated(folder):
-            return obstore.list_with_delimiter(self._bucket, folder or None)["common_prefixes"]
+            found = obstore.list_with_delimiter(self._bucket, folder or None)["common_prefixes"]
+        if not self._keeps_empty_folders:
+            return found
+        return [key for key in found if self._holds_something(f"{key.rstrip('/')}/")]
+
+    def _holds_something(self, folder: str) -> bool:
+        query = [("list-type", "2"), ("max-keys", "1"), ("prefix", folder)]
+        return bool(page_of(bytes(self._client.call("GET", query=query).body)).items)
 
     def delete(self, keys: Sequence[str]) -> None:
         """Delete objects; those that are not there are none the worse for it."""
@@ -134,7 +143,9 @@ class Reader:
         except ModuleNotFoundError as error:
             raise ExtraMissing(what="a vault on S3", package="obstore", extra="s3") from error
         client, patience = self._client, self._client.patience
-        client.call("GET", query=[("list-type", "2"), ("max-keys", "1")])
+        answer = client.call("GET", query=[("list-type", "2"), ("max-keys", "1")])
+        # It has true folders, and lists them for a while after the last object in them has gone.
+        self._keeps_empty_folders = "seaweedfs" in answer.headers.get("server", "").lower()
         region = client.signer.region
         base = client.address.base(region)
         if client.address.virtual:
