@@ -144,7 +144,7 @@ def _cost(found: dict[str, Any]) -> Cost:
     n, r, p = (found.get(letter) for letter in "Nrp")
     if not (isinstance(n, int) and isinstance(r, int) and isinstance(p, int)):
         raise DamagedError("it does not say what scrypt needs")
-    if n.bit_count() != 1 or n == 1 or r < 1 or p < 1:
+    if n <= 1 or n.bit_count() != 1 or r < 1 or p < 1:
         raise DamagedError(f"scrypt cannot take N={n}, r={r}, p={p}")
     if 128 * n * r > _MOST_MEMORY or n * r * p > _MOST_TIME:
         raise DamagedError(f"scrypt with N={n}, r={r}, p={p} would take too much")
