@@ -37,7 +37,8 @@ RENEWED = timedelta(minutes=5)  # after which credentials are asked for again
 REFUSED = {401, 403}
 BEYOND = 416
 _STATUS = re.compile(r"status code: (\d{3})")
-_CODE, _SAID = re.compile(r"<Code>([^<]*)</Code>"), re.compile(r"<Message>([^<]*)</Message>")
+_CODE = re.compile(r"<Code>([^<]*)</Code>|\(code: (\w+)\)")
+_SAID = re.compile(r"<Message>([^<]*)</Message>")
 
 
 class Reader:
@@ -46,7 +47,22 @@ class Reader:
     def __init__(self, client: Client) -> None:
         """Connect to nothing yet."""
         self._client = client
+        self._met = False
         self._keeps_empty_folders = False
+
+    def meet(self) -> None:
+        """Ask for the bucket, if that was not done: some servers make one when it is written to.
+
+        Raises:
+            As `Client.call`: the bucket is not there, or not ours.
+
+        """
+        if self._met:
+            return
+        answer = self._client.call("GET", query=[("list-type", "2"), ("max-keys", "1")])
+        # It has true folders, and lists them for a while after the last object in them has gone.
+        self._keeps_empty_folders = "seaweedfs" in answer.headers.get("server", "").lower()
+        self._met = True
 
     # --- objects ---
 
@@ -143,9 +159,7 @@ class Reader:
         except ModuleNotFoundError as error:
             raise ExtraMissing(what="a vault on S3", package="obstore", extra="s3") from error
         client, patience = self._client, self._client.patience
-        answer = client.call("GET", query=[("list-type", "2"), ("max-keys", "1")])
-        # It has true folders, and lists them for a while after the last object in them has gone.
-        self._keeps_empty_folders = "seaweedfs" in answer.headers.get("server", "").lower()
+        self.meet()
         region = client.signer.region
         base = client.address.base(region)
         if client.address.virtual:
@@ -196,23 +210,22 @@ class Reader:
             raise self._translation(str(error), name) from None  # it may quote the request
 
     def _translation(self, text: str, name: str) -> Exception:
-        status = int(found[1]) if (found := _STATUS.search(text)) else 0
-        code = found[1] if (found := _CODE.search(text)) else ""
-        said = found[1] if (found := _SAID.search(text)) else ""
+        status = int(_first(_STATUS, text) or 0)
+        code, said = _first(_CODE, text), _first(_SAID, text)
         if code == "NoSuchBucket":
             return self._no_bucket()
         if status == 404:  # noqa: PLR2004
             return FileNotFoundError(2, "no such value", name)
         if status == BEYOND:
             return self._too_short(name)
-        reason = f"{name}: {code or status} {said}".strip()[:SHOWN]
-        if status in REFUSED:
-            return self._row(AccessRefused, reason)
-        if status:
-            return self._row(ServerFailed, reason)
+        if status or code:
+            reason = f"{name}: {code or status} {said}".strip()[:SHOWN]
+            refused = status in REFUSED or code == "AccessDenied"
+            return self._row(AccessRefused if refused else ServerFailed, reason)
         reason = text.partition("\n")[0].rpartition(" - ")[2][:SHOWN]
-        unreachable = "Connect" in text
-        return self._row(ServerUnreachable if unreachable else ConnectionLost, reason)
+        if "HTTP error" not in text:
+            return self._row(ServerFailed, reason)
+        return self._row(ServerUnreachable if "Connect" in text else ConnectionLost, reason)
 
     def _row(self, row: type[HoldfastError], reason: str) -> HoldfastError:
         return row(component=self._client.component, where=self._client.where, reason=reason)
@@ -226,3 +239,9 @@ class Reader:
     def _too_short(self, name: str) -> VaultUnavailable:
         reason = "it ends before the bytes that were asked for"
         return VaultUnavailable(vault=self._client.component, path=name, reason=reason)
+
+
+def _first(pattern: re.Pattern[str], text: str) -> str:
+    """Return what the first match has in its groups, or nothing."""
+    found = pattern.search(text)
+    return next(filter(None, found.groups()), "") if found else ""

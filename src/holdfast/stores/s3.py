@@ -95,12 +95,14 @@ class S3Store:
         """Store bytes under a free name; a failing read leaves nothing."""
         key = self._key(name)
         with self._translated():
+            self._reader.meet()
             return self._uploads.create(key, chunks, locked=not name.startswith(self._passing))
 
     def replace(self, name: str, data: bytes) -> None:
         """Store a small value, in place of an earlier one."""
         key = self._key(name)
         with self._translated():
+            self._reader.meet()
             self._uploads.overwrite(key, data)
 
     @contextmanager
