@@ -255,7 +255,7 @@ def test_an_unforeseen_error_in_a_thread_is_raised_too(monkeypatch: pytest.Monke
     def fail(*_arguments: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(write, "seal_blob", fail)
+    monkeypatch.setattr(write, "seal_blobs", fail)
     with pytest.raises(ZeroDivisionError):
         write_sample(MemoryStore())
 

@@ -6,13 +6,14 @@ pack. Data and trees are two kinds with names of their own ("Pack Format").
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import sha256
 
 from holdfast.model.artifact import Chunk
 
-from .compression import compress, expand
+from .compression import compress_all, expand
 from .crypto import OVERHEAD, Key, seal, unseal
 from .damage import DamagedError
 
@@ -61,7 +62,20 @@ def blob_id(plain: Chunk) -> bytes:
 
 def seal_blob(key: Key, kind: Kind, id_: bytes, plain: Chunk) -> Sealed:
     """Compress and seal a blob whose id is known; it may be called from several threads."""
-    smaller = compress(plain)
+    [sealed] = seal_blobs(key, [(kind, id_, plain)])
+    return sealed
+
+
+def seal_blobs(key: Key, blobs: Sequence[tuple[Kind, bytes, Chunk]]) -> list[Sealed]:
+    """Compress and seal blobs, of which kind, id and plaintext are given: faster than one by one.
+
+    It may be called from several threads.
+    """
+    smaller = compress_all([plain for _kind, _id, plain in blobs])
+    return [_sealed(key, *blob, frame) for blob, frame in zip(blobs, smaller, strict=True)]
+
+
+def _sealed(key: Key, kind: Kind, id_: bytes, plain: Chunk, smaller: Chunk) -> Sealed:
     if len(smaller) < len(plain):
         return Sealed(kind, id_, seal(key, smaller), len(plain), compressed=True)
     return Sealed(kind, id_, seal(key, plain), len(plain), compressed=False)

@@ -20,7 +20,7 @@ LEAST = 512 << 10
 MOST = 8 << 20
 
 _SALT = b"holdfast chunk boundaries 1"
-_GATHERED = 64 << 10  # smaller pieces are joined before they are looked at
+_LOOKED_AT = 64 << 10  # smaller pieces are joined, so that none is looked at too often
 
 
 class Chunker:
@@ -74,7 +74,7 @@ class _Held:
     """What was read of a stream and not given yet."""
 
     def __init__(self, pieces: Iterable[Chunk]) -> None:
-        self._coming = _gathered(pieces)
+        self._coming = gathered(pieces, _LOOKED_AT)
         self._pieces: deque[Chunk] = deque()
         self.size = 0
 
@@ -123,17 +123,17 @@ class _Held:
         return b"".join(taken)
 
 
-def _gathered(pieces: Iterable[Chunk]) -> Iterator[Chunk]:
-    """Give the pieces, small ones joined, so that none is looked at too often."""
+def gathered(pieces: Iterable[Chunk], least: int) -> Iterator[Chunk]:
+    """Give a stream in pieces of ``least`` bytes or more, but for the last: small ones joined."""
     small: list[Chunk] = []
     size = 0
     for piece in pieces:
-        if not small and len(piece) >= _GATHERED:
+        if not small and len(piece) >= least:
             yield piece
             continue
         small.append(piece)
         size += len(piece)
-        if size >= _GATHERED:
+        if size >= least:
             yield b"".join(small)
             small, size = [], 0
     if small:

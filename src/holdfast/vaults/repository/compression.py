@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 
 import zstandard
 
@@ -10,7 +11,9 @@ from holdfast.model.artifact import Chunk
 
 from .damage import DamagedError
 
-LEVEL = 3  # restic's `auto`; trials on text and databases gave little more at twice the time
+# What restic's `auto` stores in 1,042 MB (text, vectors, noise), 2 does in 1,025 MB, and 3 in 1,011
+# with a fifth more processor time for the whole backup.
+LEVEL = 2
 
 _UNKNOWN = -1
 _STEP = 1 << 20  # bytes unpacked at once where the size is not known
@@ -19,10 +22,20 @@ _of_thread = threading.local()  # contexts may serve one thread at a time, and c
 
 def compress(plain: Chunk) -> bytes:
     """Return one frame that says how large its content is."""
-    if not hasattr(_of_thread, "compressor"):
-        _of_thread.compressor = zstandard.ZstdCompressor(level=LEVEL)
-    compressor: zstandard.ZstdCompressor = _of_thread.compressor
-    return compressor.compress(plain)
+    return _compressor().compress(plain)
+
+
+def compress_all(plains: Sequence[Chunk]) -> Sequence[Chunk]:
+    """Return a frame for each of several values, made in one step.
+
+    The interpreter's lock is let go of once for all: with many small values, giving it away and
+    waiting for it again would take as long as the work.
+    """
+    compressor = _compressor()
+    if len(plains) == 1 or "multi_compress_to_buffer" not in zstandard.backend_features:
+        return [compressor.compress(plain) for plain in plains]
+    frames = compressor.multi_compress_to_buffer([*plains])
+    return [memoryview(frames[at]) for at in range(len(frames))]  # type: ignore[arg-type]
 
 
 def expand(frame: Chunk, limit: int) -> bytes:
@@ -58,6 +71,13 @@ def _expand_unknown(frame: Chunk, limit: int) -> bytes:
             if len(unpacked) > limit:
                 raise DamagedError(f"it unpacks to more than {limit} bytes")
     return bytes(unpacked)
+
+
+def _compressor() -> zstandard.ZstdCompressor:
+    if not hasattr(_of_thread, "compressor"):
+        _of_thread.compressor = zstandard.ZstdCompressor(level=LEVEL)
+    compressor: zstandard.ZstdCompressor = _of_thread.compressor
+    return compressor
 
 
 def _decompressor() -> zstandard.ZstdDecompressor:

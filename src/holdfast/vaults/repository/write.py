@@ -27,10 +27,10 @@ from types import TracebackType
 from typing import Self
 
 from holdfast.errors import BackupExists, Cancelled, HoldfastError
-from holdfast.model.artifact import Chunk, Chunks
+from holdfast.model.artifact import CHUNK, Chunk, Chunks
 
-from .blobs import Kind, Sealed, blob_id, seal_blob
-from .chunks import Chunker
+from .blobs import Kind, Sealed, blob_id, seal_blobs
+from .chunks import Chunker, gathered
 from .line import Line, Outcome
 from .packs import TARGET_SIZE, FinishedPack, PackWriter, finish
 from .repository import Repository
@@ -183,7 +183,7 @@ class Writer:
     def _seal_batches(self) -> None:
         while batch := self._batches.take():
             size = sum(len(plain) for _kind, _id, plain in batch)
-            self._pack([seal_blob(self._repository.key, *blob) for blob in batch])
+            self._pack(seal_blobs(self._repository.key, batch))
             del batch
             self._batches.done(size)
 
@@ -222,7 +222,9 @@ class Writer:
 
     def _put(self, pack: FinishedPack) -> None:
         try:
-            self._repository.store.put(pack.name, self._unless_failed(pack.chunks()))
+            self._repository.store.put(
+                pack.name, self._unless_failed(gathered(pack.chunks(), CHUNK))
+            )
         except BackupExists:  # a first attempt went through whose answer was lost
             if not self._is_stored(pack):
                 raise
