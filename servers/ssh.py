@@ -51,15 +51,18 @@ class SshServer:
 
 
 @contextmanager
-def ssh_server(*, folder: Path | None = None) -> Iterator[SshServer]:
-    """Start a server, wait until it answers, and end it and its connections."""
+def ssh_server(*, folder: Path | None = None, password: str = "") -> Iterator[SshServer]:
+    """Start a server, wait until it answers, and end it and its connections.
+
+    ``password`` closes the key that is let in.
+    """
     program = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
     if program is None:
         raise ServerAbsentError("OpenSSH")
     home = Path(tempfile.mkdtemp(prefix="ssh-"))
     try:
-        for name in ("host", "user"):
-            _make_key(home / name)
+        make_key(home / "host")
+        make_key(home / "user", password=password)
         server = _started(program, home, folder or home / "vaults")
         try:
             yield server
@@ -69,9 +72,10 @@ def ssh_server(*, folder: Path | None = None) -> Iterator[SshServer]:
         shutil.rmtree(home, ignore_errors=True)
 
 
-def _make_key(path: Path) -> None:
+def make_key(path: Path, kind: str = "ed25519", *, password: str = "") -> None:
+    """Make a key; its public half lies beside it."""
     subprocess.run(
-        ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "test", "-f", str(path)],
+        ["ssh-keygen", "-q", "-t", kind, "-N", password, "-C", "test", "-f", str(path)],
         check=True,
         stdin=subprocess.DEVNULL,
     )
@@ -137,10 +141,18 @@ def _answers(server: SshServer) -> bool:
 
 def _kill_family(process: int) -> None:
     """Kill a process and those that it started, as they are now."""
-    children = subprocess.run(
-        ["pgrep", "-P", str(process)], capture_output=True, text=True, check=False
-    ).stdout.split()
+    children = _children(process)
     with suppress(ProcessLookupError):
         os.kill(process, signal.SIGKILL)
     for child in children:
-        _kill_family(int(child))
+        _kill_family(child)
+
+
+def _children(process: int) -> list[int]:
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            parent = stat.read_text("utf-8", "replace").rpartition(")")[2].split()[1]
+            if int(parent) == process:
+                found.append(int(stat.parent.name))
+    return found

@@ -33,6 +33,7 @@ TOOLS = {
     "openssl": "certificates for servers that speak TLS",
     "redis-check-rdb": "Debian's Redis 7.0, which is this program under another name",
     "sha256sum": "the sums of plain vaults are checked by the program itself",
+    "sshd": "vaults are kept on a real SFTP server",
     "sqlite3": "guides restore databases with it",
     "tar": "guides and exports are unpacked with it",
     "zstd": "guides unpack archives with it",
@@ -48,7 +49,10 @@ PACKAGES = {
 
 def pytest_report_header() -> list[str]:
     """Say what is missing, and what that leaves untested."""
-    absent = [f"{tool} ({why})" for tool, why in TOOLS.items() if shutil.which(tool) is None]
+    paths = f"{os.environ.get('PATH', '')}:/usr/sbin"
+    absent = [
+        f"{tool} ({why})" for tool, why in TOOLS.items() if not shutil.which(tool, path=paths)
+    ]
     absent += [f"{name} ({why})" for name, why in PACKAGES.items() if find_spec(name) is None]
     if not WEED.exists():
         absent.append("SeaweedFS (buckets of a real S3 server)")
@@ -102,6 +106,9 @@ SLOW_FILES = (
     "test_postgres_source",
     "test_qdrant_source",
     "test_redis_source",
+    "test_remote_vaults",
+    "test_s3_store",
+    "test_sftp_store",
     "test_interrupts",
     "test_bad_",
     "test_hostile_",

@@ -73,9 +73,14 @@ def login_of(server: SshServer, **changes: Any) -> Login:
 
 
 def sftp_store(
-    server: SshServer, folder: str | Path = "", *, answer: float = 10.0, **changes: Any
+    server: SshServer,
+    folder: str | Path = "",
+    *,
+    connect: float = 5.0,
+    answer: float = 10.0,
+    **changes: Any,
 ) -> SftpStore:
     """Return a store in a folder of a server, a new one unless it is said which."""
     place = folder or server.folder / secrets.token_hex(6)
-    session = Session("vault offsite", login_of(server, **changes), 5.0, answer)
+    session = Session("vault offsite", login_of(server, **changes), connect, answer)
     return SftpStore(session, str(place))

@@ -21,6 +21,7 @@ from ..errors import (
     HoldfastError,
     ServerFailed,
     ServerUnreachable,
+    ValueTooShort,
     VaultUnavailable,
 )
 from ..model.artifact import CHUNK, Chunks
@@ -236,9 +237,9 @@ class Reader:
             vault=client.component, path=client.where, reason="there is no such bucket"
         )
 
-    def _too_short(self, name: str) -> VaultUnavailable:
+    def _too_short(self, name: str) -> ValueTooShort:
         reason = "it ends before the bytes that were asked for"
-        return VaultUnavailable(vault=self._client.component, path=name, reason=reason)
+        return ValueTooShort(vault=self._client.component, path=name, reason=reason)
 
 
 def _first(pattern: re.Pattern[str], text: str) -> str:

@@ -6,10 +6,12 @@ See https://datatracker.ietf.org/doc/html/draft-ietf-secsh-filexfer-02 and, for 
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import stat
+from collections.abc import Coroutine, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from ._aside import PREFIX
 from ._folders import FILE_MODE, FOLDER_MODE
@@ -17,7 +19,10 @@ from ._folders import FILE_MODE, FOLDER_MODE
 if TYPE_CHECKING:
     from asyncssh import SFTPAttrs, SFTPClient, SFTPClientFile
 
+T = TypeVar("T")
 LONGEST_PATH = 4096  # bytes
+BLOCK = 32 << 10  # bytes that every server takes and gives
+LARGEST_BLOCK = 255 << 10  # where one says that it takes more
 
 
 class TakenError(Exception):
@@ -71,10 +76,63 @@ async def create_aside(sftp: SFTPClient, folder: bytes) -> tuple[bytes, SFTPClie
     how = asyncssh.FXF_WRITE | asyncssh.FXF_CREAT | asyncssh.FXF_EXCL
     attrs = asyncssh.SFTPAttrs(permissions=FILE_MODE)
     try:
-        return path, await sftp.open(path, how, attrs, encoding=None)
+        return path, await sftp.open(path, how, attrs, encoding=None, block_size=0)
     except not_there():
         await make_folders(sftp, folder)
-    return path, await sftp.open(path, how, attrs, encoding=None)
+    return path, await sftp.open(path, how, attrs, encoding=None, block_size=0)
+
+
+async def open_value(sftp: SFTPClient, path: bytes) -> tuple[SFTPClientFile, int] | None:
+    """Return an open file and its size; None if it is no file."""
+    import asyncssh
+
+    if not is_file(await sftp.lstat(path)):  # first: to open a pipe would wait for its writer
+        return None
+    file = await sftp.open(path, asyncssh.FXF_READ, encoding=None, block_size=0)
+    return file, (await file.stat()).size or 0
+
+
+async def write(sftp: SFTPClient, file: SFTPClientFile, data: bytes, offset: int) -> None:
+    """Write bytes, by as many requests at once as they take."""
+    block = min(sftp.limits.max_write_len or BLOCK, LARGEST_BLOCK)
+    starts = range(0, len(data), block)
+    await _together([file.write(data[at : at + block], offset + at) for at in starts])
+
+
+async def read(sftp: SFTPClient, file: SFTPClientFile, start: int, length: int) -> bytes:
+    """Return bytes, by as many requests at once as they take; fewer at the end of the file."""
+    block = min(sftp.limits.max_read_len or BLOCK, LARGEST_BLOCK)
+    starts = range(start, start + length, block)
+    sizes = [min(block, start + length - at) for at in starts]
+    parts = await _together([_block(file, *one) for one in zip(starts, sizes, strict=True)])
+    whole = len(parts)
+    for number, part in enumerate(parts):
+        if len(part) < sizes[number]:
+            whole = number + 1  # what comes after the end is nothing, or was written since
+            break
+    return b"".join(parts[:whole])
+
+
+async def _block(file: SFTPClientFile, start: int, length: int) -> bytes:
+    """Read one block: a server may give less than it was asked for."""
+    data = b""
+    while len(data) < length:
+        more = cast("bytes", await file.read(length - len(data), start + len(data)))
+        if not more:
+            break
+        data += more
+    return data
+
+
+async def _together(works: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
+    """Do all of it at once, and raise the first error when every one has ended."""
+    done = await asyncio.gather(*works, return_exceptions=True)
+    results: list[T] = []
+    for one in done:
+        if isinstance(one, BaseException):
+            raise one
+        results.append(one)
+    return results
 
 
 async def close_durably(file: SFTPClientFile) -> None:

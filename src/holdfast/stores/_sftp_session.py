@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 STOPPING = 5  # seconds that ending may take
+SSH = 22  # the usual port
 ALIVE = 15  # seconds between signs of life; three that stay out end the connection
 KNOWN_HOSTS = (Path("~/.ssh/known_hosts"), Path("/etc/ssh/ssh_known_hosts"))
 
@@ -114,7 +115,12 @@ class Session:
         sftp = await self._client()
         try:
             return await asyncio.wait_for(work(sftp), self._answer_seconds)
-        except (asyncssh.SFTPConnectionLost, asyncssh.SFTPNoConnection, OSError) as error:
+        except (
+            asyncssh.SFTPConnectionLost,
+            asyncssh.SFTPNoConnection,
+            asyncssh.DisconnectError,
+            OSError,
+        ) as error:
             self._forget(sftp, error)
             raise self._lost(error) from error
 
@@ -162,7 +168,30 @@ class Session:
             )
             return connection, await connection.start_sftp_client()
         except (asyncssh.Error, OSError, ValueError) as error:
+            if await self._shows_another_key(error):
+                raise self._untrusted() from error
             raise self._not_connected(error) from error
+
+    async def _shows_another_key(self, error: Exception) -> bool:
+        """Tell whether a server hung up because it has no key of the kind that is known.
+
+        It is asked for keys of that kind only, and does not say why it ends the connection.
+        """
+        import asyncssh
+
+        if isinstance(error, asyncssh.HostKeyNotVerifiable):
+            return True
+        if not isinstance(error, ConnectionResetError | asyncssh.DisconnectError) or isinstance(
+            error, asyncssh.PermissionDenied
+        ):
+            return False
+        host, port = self.login.host, self.login.port or SSH
+        try:
+            shown = await asyncssh.get_server_host_key(host, port)
+        except (asyncssh.Error, OSError):
+            return False  # it does not show any: what failed first is what counts
+        known = asyncssh.match_known_hosts(self._known_hosts(), host, "", port)[0]
+        return shown is not None and shown not in known
 
     def _known_hosts(self) -> Sequence[str]:
         """Return the files of known hosts that there are; without any, no host is known."""
@@ -177,16 +206,14 @@ class Session:
     def _not_connected(self, error: Exception) -> HoldfastError:
         import asyncssh
 
-        kind_unknown = isinstance(error, asyncssh.KeyExchangeFailed) and "host key" in str(error)
-        if kind_unknown or isinstance(error, asyncssh.HostKeyNotVerifiable):
-            return self._untrusted()
         rows: list[tuple[type[Exception], type[HoldfastError], str]] = [
             (asyncssh.PermissionDenied, AccessRefused, "it accepts no key or password we have"),
             (asyncssh.KeyImportError, AccessRefused, f"a key cannot be read: {error}"),
+            (asyncssh.KeyEncryptionError, AccessRefused, f"a key cannot be read: {error}"),
             (FileNotFoundError, AccessRefused, "there is no such key file"),
             (TimeoutError, ServerUnreachable, f"no answer for {self._connect_seconds:g} s"),
             (OSError, ServerUnreachable, _said(error)),
-            (asyncssh.ConnectionLost, ServerUnreachable, _said(error)),
+            (asyncssh.DisconnectError, ServerUnreachable, _said(error)),
         ]
         for kind, row, reason in rows:
             if isinstance(error, kind):
@@ -253,3 +280,4 @@ class _Background:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self.loop.shutdown_default_executor()

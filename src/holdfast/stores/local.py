@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from ..errors import BackupExists, HoldfastError, NoSpace, VaultUnavailable
+from ..errors import BackupExists, HoldfastError, NoSpace, ValueTooShort, VaultUnavailable
 from ..model.artifact import CHUNK, Chunk, Chunks
 from ..model.names import safe_path
 from ._aside import create_aside, gathered, is_aside, kept_aside, remove_if_dead
@@ -213,9 +213,9 @@ class LocalStore:
         finally:
             os.close(file)
 
-    def _too_short(self, name: str, wanted: int, found: int) -> VaultUnavailable:
+    def _too_short(self, name: str, wanted: int, found: int) -> ValueTooShort:
         reason = f"it ends before byte {wanted}, after {found}"
-        return VaultUnavailable(vault=self.root, path=self.root / name, reason=reason)
+        return ValueTooShort(vault=self.root, path=self.root / name, reason=reason)
 
     def _chunks(self, file: int, name: str) -> Chunks:
         while chunk := self._read(file, name):

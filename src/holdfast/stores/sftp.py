@@ -8,13 +8,12 @@ at once, so that a far server costs no more time than its line.
 from __future__ import annotations
 
 import os
-import stat
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, TypeVar, cast
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from ..errors import (
     AccessRefused,
@@ -22,6 +21,7 @@ from ..errors import (
     HoldfastError,
     NoSpace,
     ServerFailed,
+    ValueTooShort,
     VaultUnavailable,
 )
 from ..model.artifact import CHUNK, Chunks
@@ -199,7 +199,7 @@ class SftpStore:
 
     def _write(self, file: SFTPClientFile, chunks: Chunks, name: str) -> int:
         """Write everything; only the errors of writing are ours, those of reading pass through."""
-        going: deque[Future[int]] = deque()
+        going: deque[Future[None]] = deque()
         size = 0
         try:
             for chunk in gathered(chunks):
@@ -223,7 +223,7 @@ class SftpStore:
     def _opened(self, name: str) -> Iterator[tuple[SFTPClientFile, int]]:
         path = self._path(name)
         with self._translated(name, missing=True):
-            opened = self._run(lambda sftp: _open(sftp, path))
+            opened = self._run(lambda sftp: files.open_value(sftp, path))
         if opened is None:
             raise FileNotFoundError(2, "not a file", name)
         file, size = opened
@@ -325,46 +325,29 @@ class SftpStore:
         slash = "" if root.startswith("/") else "/"
         return f"{self._session.login.where}{slash}{root}/{name}"
 
-    def _too_short(self, name: str) -> VaultUnavailable:
+    def _too_short(self, name: str) -> ValueTooShort:
         reason = "it ends before the bytes that were asked for"
-        return VaultUnavailable(
-            vault=self._session.component, path=self._where(name), reason=reason
-        )
-
-
-async def _open(sftp: SFTPClient, path: bytes) -> tuple[SFTPClientFile, int] | None:
-    """Return an open file and its size; None if it is no file."""
-    import asyncssh
-
-    attrs = await sftp.lstat(path)  # first: to open a pipe would wait for who writes to it
-    if not stat.S_ISREG(attrs.permissions or 0):
-        return None
-    file = await sftp.open(path, asyncssh.FXF_READ, encoding=None)
-    return file, (await file.stat()).size or 0
+        return ValueTooShort(vault=self._session.component, path=self._where(name), reason=reason)
 
 
 async def _part(sftp: SFTPClient, path: bytes, start: int, length: int) -> bytes | None:
-    opened = await _open(sftp, path)
+    """Return some bytes of a value; fewer at its end, and None if it is no file."""
+    opened = await files.open_value(sftp, path)
     if opened is None:
         return None
-    file, _size = opened
     try:
-        return await _read(file, start, length)
+        return await files.read(sftp, opened[0], start, length)
     finally:
-        await file.close()
+        await opened[0].close()
 
 
 def _writing(
     file: SFTPClientFile, data: bytes, offset: int
-) -> Callable[[SFTPClient], Awaitable[int]]:
-    return lambda _sftp: file.write(data, offset)
+) -> Callable[[SFTPClient], Awaitable[None]]:
+    return lambda sftp: files.write(sftp, file, data, offset)
 
 
 def _reading(
     file: SFTPClientFile, start: int, length: int
 ) -> Callable[[SFTPClient], Awaitable[bytes]]:
-    return lambda _sftp: _read(file, start, length)
-
-
-async def _read(file: SFTPClientFile, start: int, length: int) -> bytes:
-    return cast("bytes", await file.read(length, start))  # it was opened without an encoding
+    return lambda sftp: files.read(sftp, file, start, length)
