@@ -61,11 +61,13 @@ def joined(encoded: Iterable[str]) -> str:
 
 def encode_node(node: Node) -> str:
     """Return the JSON of one node, the fields in the order of restic's, empty ones left out."""
+    mtime = time_text(node.mtime)
+    atime = mtime if node.atime == node.mtime else time_text(node.atime)
     parts = [
         f'{{"name":{string(quoted(node.name))},"type":"{node.type}"',
         f',"mode":{_go_mode(node)}' if node.mode or _TYPE_BITS[node.type] else "",
-        f',"mtime":"{time_text(node.mtime)}","atime":"{time_text(node.atime)}"',
-        f',"ctime":"{time_text(node.ctime)}","uid":{node.uid},"gid":{node.gid}',
+        f',"mtime":"{mtime}","atime":"{atime}","ctime":"{time_text(node.ctime)}"',
+        f',"uid":{node.uid},"gid":{node.gid}',
     ]
     if node.user:
         parts.append(f',"user":{string(node.user)}')
@@ -133,12 +135,14 @@ def decode_node(found: Any) -> Node:
     type_ = _text(found, "type")
     if type_ not in _TYPE_BITS and type_ not in OTHERS:
         raise DamagedError(f"a node has the type {type_!r}, which is not known")
+    mtime, atime = found.get("mtime"), found.get("atime")
+    changed = time_of(mtime)
     return Node(
         name=_name(_text(found, "name")),
         type=type_,
         mode=_unix_mode(_number(found, "mode", _MOST_MODE)),
-        mtime=time_of(found.get("mtime")),
-        atime=time_of(found.get("atime")),
+        mtime=changed,
+        atime=changed if atime == mtime else time_of(atime),
         ctime=time_of(found.get("ctime")),
         uid=_number(found, "uid", _MOST_MODE),
         gid=_number(found, "gid", _MOST_MODE),

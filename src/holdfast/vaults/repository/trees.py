@@ -124,6 +124,9 @@ class TreeWriter:
         name = entry.path.rpartition("/")[2]
         if entry.kind is EntryKind.HARDLINK:
             return replace(self._linked(entry), name=name)
+        file = entry.kind is EntryKind.FILE
+        content = self._content(entry, chunks) if file else ()
+        inode, device, links = self._identity(entry) if file else (entry.inode, 0, 0)
         node = Node(
             name=name,
             type=TYPES[entry.kind],
@@ -135,23 +138,28 @@ class TreeWriter:
             gid=entry.gid,
             user=entry.owner,
             group=entry.group,
-            inode=entry.inode,
-            links=int(entry.kind is EntryKind.SYMLINK),
+            inode=inode,
+            device_id=device,
+            size=entry.size if file else 0,
+            links=links or int(entry.kind is EntryKind.SYMLINK),
             target=entry.target if entry.kind is EntryKind.SYMLINK else "",
-            xattrs=tuple(sorted(self._xattrs(entry))),
+            xattrs=self._xattrs(entry) if entry.xattrs else (),
+            content=content,
         )
-        return self._file(entry, node, chunks) if entry.kind is EntryKind.FILE else node
-
-    def _file(self, entry: Entry, node: Node, chunks: Chunks) -> Node:
-        node = replace(node, size=entry.size, content=self._content(entry, chunks), links=1)
-        if entry.links == 1:
-            return node
-        device = self._origin << DEVICE_BITS | entry.device % (1 << DEVICE_BITS)
-        inode = entry.inode or next(self._numbers)
-        # restic looks for other names of files with two links or more only.
-        node = replace(node, inode=inode, device_id=device, links=max(2, entry.links))
-        self._links[entry.path] = node, entry.links - 1
+        if links > 1:
+            self._links[entry.path] = node, entry.links - 1
         return node
+
+    def _identity(self, entry: Entry) -> tuple[int, int, int]:
+        """Return what tells the file from others: inode, device and number of names.
+
+        restic looks for other names of those files only that have two or more: a file whose number
+        of names is not known has two.
+        """
+        if entry.links == 1:
+            return entry.inode, 0, 1
+        device = self._origin << DEVICE_BITS | entry.device % (1 << DEVICE_BITS)
+        return entry.inode or next(self._numbers), device, max(2, entry.links)
 
     def _content(self, entry: Entry, chunks: Chunks) -> Sequence[bytes]:
         known = self._known(entry)
@@ -185,11 +193,11 @@ class TreeWriter:
             )
         return nanoseconds
 
-    def _xattrs(self, entry: Entry) -> list[tuple[str, bytes]]:
+    def _xattrs(self, entry: Entry) -> tuple[tuple[str, bytes], ...]:
         kept = [(name, value) for name, value in entry.xattrs.items() if nodes.is_text(name)]
         if len(kept) < len(entry.xattrs):
             self._note(entry.path, "an attribute is not kept: its name is not UTF-8")
-        return kept
+        return tuple(sorted(kept))
 
 
 def assemble(tree: Callable[[bytes], bytes], found: Mapping[str, Node], around: Node) -> bytes:
