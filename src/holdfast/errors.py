@@ -233,6 +233,12 @@ class VaultUnavailable(HoldfastError):
     hint_text = N_("check that the folder exists and may be written")
 
 
+class ValueTooShort(VaultUnavailable):
+    code = "value-too-short"
+    message = N_("vault {vault}: {path}: {reason}")
+    hint_text = N_("it was cut off; look at the disk or bucket that it lies on")
+
+
 class VaultEmptied(HoldfastError):
     code = "vault-emptied"
     message = N_("vault {vault} holds none of the {count} backups that were made there")

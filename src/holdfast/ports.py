@@ -203,7 +203,7 @@ class Store(Protocol):
     def part(self, name: str, start: int, length: int) -> bytes:
         """Return exactly these bytes of a value; ``length`` is at least 1, ``start`` at least 0.
 
-        Raises `FileNotFoundError` where there is no value, `VaultUnavailable` where it is shorter.
+        Raises `FileNotFoundError` where there is no value, `ValueTooShort` where it is shorter.
         """
 
     def names(self, prefix: str = "") -> Iterator[str]:
@@ -244,7 +244,10 @@ class Adopting(Protocol):
 
 
 class Draft(Protocol):
-    """A backup that nobody sees yet. Leaving its context unsealed leaves nothing behind."""
+    """A backup that nobody sees yet. Leaving its context unsealed leaves nothing behind.
+
+    ``workspace`` is a private folder for what a source cannot stream.
+    """
 
     workspace: Path
 
@@ -254,8 +257,17 @@ class Draft(Protocol):
     def discard(self, component: str) -> None:
         """Drop what was put for a component that failed after all."""
 
+    def notes(self) -> Sequence[str]:
+        """Say what of the content that was put so far could not be kept just as it is."""
+
     def link(self, stored: Stored) -> str:
         """Return the path of a stored artifact from the folder that ``RESTORE.md`` lies in."""
+
+    def preface(self) -> str:
+        """Return the part of ``RESTORE.md`` that says how to get at the artifacts, and trust them.
+
+        Its blocks marked ``sh`` are commands that work in the folder that the file lies in.
+        """
 
     def seal(self, manifest: Manifest, guide: str) -> None:
         """Make the backup exist, durably: the manifest comes last. ``guide`` is ``RESTORE.md``."""
@@ -323,6 +335,11 @@ class Vault(Protocol):
 
     def free(self) -> int | None:
         """Return how many bytes there is room for, if that is known."""
+
+
+@runtime_checkable
+class Exporting(Vault, Protocol):
+    """A vault whose backups can leave it, and come into it, as they lie there."""
 
     def export(self, manifest: Manifest) -> AbstractContextManager[Chunks]:
         """Give a backup as one ``.tar`` that `take` reads."""

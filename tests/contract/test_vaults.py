@@ -9,13 +9,13 @@ from typing import ClassVar
 from holdfast.model.manifest import Stored
 from holdfast.ports import Store, Vault
 from holdfast.stores.local import LocalStore
+from holdfast.testing.export_contract import ExportContract
 from holdfast.testing.memory import MemoryObjects, MemoryStore
 from holdfast.testing.memory_vault import MemoryVault
-from holdfast.testing.vault_contract import VaultContract
 from holdfast.vaults.plain import PlainOptions, PlainVault
 
 
-class TestMemoryVault(VaultContract):
+class TestMemoryVault(ExportContract):
     swears_to_the_guide = False
 
     def make_vault(self, folder: Path) -> MemoryVault:
@@ -36,7 +36,7 @@ class TestMemoryVault(VaultContract):
         return len(vault._drafts), len(vault._marks)
 
 
-class PlainVaultContract(VaultContract):
+class PlainVaultContract(ExportContract):
     layout: ClassVar[str] = "{backup_id}/{artifact}"
     home: ClassVar[str] = ""
 

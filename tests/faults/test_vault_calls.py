@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from holdfast.errors import NoSpace
-from holdfast.ports import Store, Vault
+from holdfast.ports import Exporting, Store, Vault
 from holdfast.stores.local import LocalStore
 from holdfast.testing._entries import in_chunks
+from holdfast.testing.export_contract import exported
 from holdfast.testing.faults import Calls, FaultyStore, StoreWithoutRenames
 from holdfast.testing.memory import MemoryStore
-from holdfast.testing.vault_contract import exported
 from tests.vault_world import (
     LAYOUTS,
     all_whole,
@@ -45,7 +45,7 @@ class TestEveryCall:
         store_kind: str,
         layout: str,
         *,
-        work: Callable[[Vault], object],
+        work: Callable[[Exporting], object],
         look: Callable[[Vault, Store, bool], None],
         after: bool,
         for_ever: bool,
@@ -72,7 +72,7 @@ class TestEveryCall:
         calls: Calls,
         *,
         prepare: Callable[[Vault], object],
-        work: Callable[[Vault], object],
+        work: Callable[[Exporting], object],
     ) -> tuple[Store, bool]:
         store = STORES[store_kind](folder)
         prepare(make_vault(store, layout))

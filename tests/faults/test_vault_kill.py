@@ -13,9 +13,10 @@ from holdfast.ports import Store, Vault
 from holdfast.stores.local import LocalStore
 from holdfast.testing._entries import in_chunks
 from holdfast.testing.crashes import every_crash
+from holdfast.testing.export_contract import exported
 from holdfast.testing.faults import Calls, StoreWithoutRenames
 from holdfast.testing.memory import MemoryStore
-from holdfast.testing.vault_contract import exported
+from holdfast.vaults.plain import PlainVault
 from tests.vault_world import (
     EARLIER,
     LATER,
@@ -48,7 +49,7 @@ class Trial:
         return STORES[self._store_kind](self.folder)
 
     @property
-    def vault(self) -> Vault:
+    def vault(self) -> PlainVault:
         return make_vault(self.store, self._layout)
 
     def again(self, prepare: Callable[[Vault], object]) -> None:

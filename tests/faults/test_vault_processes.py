@@ -22,7 +22,8 @@ from holdfast.model.marks import Level, Proof
 from holdfast.stores.local import LocalStore
 from holdfast.testing._entries import in_chunks
 from holdfast.testing._trips import GUIDE, silent
-from holdfast.testing.vault_contract import INSTANT, describe, exported, samples
+from holdfast.testing.export_contract import exported
+from holdfast.testing.vault_contract import INSTANT, describe, samples
 from holdfast.vaults._plain_documents import documents
 from holdfast.vaults.plain import PlainVault
 from tests.vault_world import LATER, LAYOUTS, all_whole, keep, keep_earlier, make_vault

@@ -94,7 +94,7 @@ def back_up(vault: PlainVault, sources: list[Source], archive: str) -> Manifest:
             holdfast="0.1.0",
             description="golden",
         )
-        draft.seal(manifest, restore_guide(manifest, sources, draft.link))
+        draft.seal(manifest, restore_guide(manifest, sources, draft))
     return manifest
 
 

@@ -22,8 +22,8 @@ from holdfast.model.marks import Level
 from holdfast.stores.local import LocalStore
 from holdfast.testing._entries import in_chunks
 from holdfast.testing._trips import silent, stored_artifacts
+from holdfast.testing.export_contract import exported
 from holdfast.testing.memory import MemoryStore
-from holdfast.testing.vault_contract import exported
 from holdfast.vaults.plain import PlainOptions, PlainVault
 from tests.golden.make import sources_in
 from tests.nowhere import NOWHERE

@@ -20,7 +20,8 @@ from holdfast.sources._guide import reading
 from holdfast.stores.local import LocalStore
 from holdfast.testing._entries import in_chunks
 from holdfast.testing._trips import GUIDE, make_manifest, read_stream, silent
-from holdfast.testing.vault_contract import INSTANT, exported
+from holdfast.testing.export_contract import exported
+from holdfast.testing.vault_contract import INSTANT
 from holdfast.vaults._archive import unpack_stream
 from holdfast.vaults._compress import Method, compress
 from holdfast.vaults._plain_layout import DEFAULT_LAYOUT

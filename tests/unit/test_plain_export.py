@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from holdfast.errors import BackupDamaged, HoldfastError
 from holdfast.testing._entries import in_chunks
 from holdfast.testing._trips import silent
+from holdfast.testing.export_contract import exported
 from holdfast.testing.memory import MemoryStore
-from holdfast.testing.vault_contract import exported
 from holdfast.vaults._plain_export import MOST_EXTENDED, Members, ending, header, padding
 from tests.vault_world import LATER, LAYOUTS, keep, make_vault
 

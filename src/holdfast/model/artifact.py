@@ -33,9 +33,10 @@ class Entry:
     """One file, folder or link of a tree.
 
     ``path`` is relative, with ``/`` between its parts; undecodable bytes are kept by
-    ``surrogateescape``. The root folder itself is the entry ``.``; folders come before what is in
-    them. ``size`` counts the holes of a sparse file too; ``extents`` are then the ranges
-    (offset, length) that hold data, and only their bytes are in the content.
+    ``surrogateescape``. The root folder itself is the entry ``.``. A folder comes right before what
+    is in it, and nothing else comes in between: a tree is walked in depth. ``size`` counts the
+    holes of a sparse file too; ``extents`` are then the ranges (offset, length) that hold data, and
+    only their bytes are in the content.
     """
 
     path: str

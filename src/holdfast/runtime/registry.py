@@ -26,6 +26,7 @@ SOURCES = {
 }
 VAULTS = {
     "plain": "holdfast.vaults.plain:PlainVault",
+    "repository": "holdfast.vaults.repository.vault:RepositoryVault",
 }
 
 
@@ -63,6 +64,13 @@ def open_vault(spec: VaultSpec) -> Vault:
     kind = vault_class(spec.kind)
     store = open_store(spec.name, spec.options, kind.passing)
     return cast("Vault", kind(spec.name, store, spec.options))
+
+
+def scratch_vault(folder: Path) -> Vault:
+    """Return a plain vault in a folder of our own, for a while."""
+    kind = vault_class("plain")
+    options = kind.options_model(url=folder)
+    return cast("Vault", kind("scratch", open_store("scratch", options, kind.passing), options))
 
 
 def kinds() -> Kinds:

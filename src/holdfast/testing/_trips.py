@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ..model.artifact import Artifact, Chunks, Stream, Tree
+from ..model.artifact import Artifact, Chunks, Entry, Stream, Tree
 from ..model.manifest import Component, Manifest, Status, Stored
 from ..ports import Draft, Source, Vault
 
@@ -28,15 +29,27 @@ def read_stream(stream: Stream) -> bytes:
         return drain(chunks)
 
 
-def read_tree(tree: Tree) -> list[tuple[object, bytes]]:
+def read_tree(tree: Tree) -> list[tuple[Entry, bytes]]:
     """Return the entries of a tree with their contents."""
     with tree.open() as items:
         return [(entry, drain(chunks)) for entry, chunks in items]
 
 
 def read_artifact(artifact: Artifact) -> object:
-    """Return the content of an artifact as something that can be compared."""
-    return read_stream(artifact) if isinstance(artifact, Stream) else read_tree(artifact)
+    """Return the content of an artifact as something that can be compared.
+
+    Of a tree the order is left to the vault, and it need not keep what tells unchanged files.
+    """
+    if isinstance(artifact, Stream):
+        return read_stream(artifact)
+    return sorted(
+        ((_as_content(entry), data) for entry, data in read_tree(artifact)),
+        key=lambda item: item[0].path,
+    )
+
+
+def _as_content(entry: Entry) -> Entry:
+    return replace(entry, device=0, inode=0, ctime_ns=0, links=0)
 
 
 def stored_artifacts(vault: Vault, manifest: Manifest, component: str) -> list[Artifact]:

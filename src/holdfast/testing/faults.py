@@ -27,6 +27,7 @@ from ..ports import (
     Adopting,
     Damaged,
     Draft,
+    Exporting,
     Frozen,
     Keyed,
     Queryable,
@@ -35,7 +36,6 @@ from ..ports import (
     Staged,
     Store,
     Token,
-    Vault,
 )
 from .chunks import Through, through_artifact
 
@@ -340,7 +340,7 @@ class FaultyVault(_Shaped):
     options_model: ClassVar[type]
     passing: ClassVar[tuple[str, ...]]
 
-    def __init__(self, vault: Vault, calls: Calls, *, reading: Through | None = None) -> None:
+    def __init__(self, vault: Exporting, calls: Calls, *, reading: Through | None = None) -> None:
         self.vault = vault
         self.calls = calls
         self.name = vault.name
@@ -430,8 +430,14 @@ class FaultyDraft:
         with self.calls.call("discard"):
             self.draft.discard(component)
 
+    def notes(self) -> Sequence[str]:
+        return self.draft.notes()
+
     def link(self, stored: Stored) -> str:
         return self.draft.link(stored)
+
+    def preface(self) -> str:
+        return self.draft.preface()
 
     def seal(self, manifest: Manifest, guide: str) -> None:
         with self.calls.call("seal"):

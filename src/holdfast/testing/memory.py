@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar
 
-from ..errors import BackupExists, NoSpace, VaultUnavailable
+from ..errors import BackupExists, NoSpace, ValueTooShort
 from ..model.artifact import Chunks
 from ..model.names import safe_path
 from ._entries import in_chunks
@@ -65,7 +65,7 @@ class MemoryStore:
         data = self.read(name)[start : start + length]
         if len(data) < length:
             reason = f"it ends before byte {start + length}"
-            raise VaultUnavailable(vault="memory", path=name, reason=reason)
+            raise ValueTooShort(vault="memory", path=name, reason=reason)
         return data
 
     def names(self, prefix: str = "") -> Iterator[str]:

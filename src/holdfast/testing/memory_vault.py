@@ -219,6 +219,14 @@ class MemoryDraft:
         self._held: dict[str, tuple[str, bytes]] = {}  # path → component, bytes
         self._lock = threading.Lock()
 
+    def notes(self) -> tuple[str, ...]:
+        """Say nothing: memory holds whatever there is."""
+        return ()
+
+    def preface(self) -> str:
+        """Say nothing: nobody can get at memory."""
+        return ""
+
     def put(self, component: str, artifact: Artifact, progress: Callable[[int], None]) -> Stored:
         """Keep an artifact."""
         form = Form.STREAM if isinstance(artifact, Stream) else Form.TREE

@@ -24,6 +24,16 @@ from ._digest import Digest, told
 from ._plain_documents import documents, is_sealed, remove_empty_homes
 from ._plain_layout import DRAFTS, META_SUFFIX, METADATA, Layout, Placing, from_home, home_of
 
+PREFACE = """\
+## First: is it whole?
+
+Run these commands in the folder that this file lies in.
+
+```sh
+sha256sum -c SHA256SUMS
+```
+"""
+
 
 def draft_folder(backup_id: str) -> str:
     """Return the folder of a draft in the vault."""
@@ -62,6 +72,14 @@ class PlainDraft:
     def link(self, stored: Stored) -> str:
         """Return the path of an artifact from the folder that ``RESTORE.md`` will lie in."""
         return from_home(stored.path, self._home())
+
+    def notes(self) -> tuple[str, ...]:
+        """Say nothing: archives hold whatever there is."""
+        return ()
+
+    def preface(self) -> str:
+        """Say how to see whether the files beside ``RESTORE.md`` are whole."""
+        return PREFACE
 
     def seal(self, manifest: Manifest, guide: str) -> None:
         """Make the backup exist: one rename, or one value that was not there before, is last."""

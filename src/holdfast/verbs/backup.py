@@ -321,7 +321,7 @@ class _Backup:
         before = self.clock.monotonic()
         manifest = self._manifest(vault)
         draft = self.drafts[vault.name]
-        draft.seal(manifest, restore_guide(manifest, self.request.sources, draft.link))
+        draft.seal(manifest, restore_guide(manifest, self.request.sources, draft))
         elapsed = self.clock.monotonic() - before
         self.observe(StepEnded("seal", vault.name, elapsed, detail=manifest.id))
         return manifest
@@ -351,6 +351,9 @@ class _Backup:
         )
 
     def _notes(self, vault: Vault) -> tuple[str, ...]:
+        notes = tuple(self.drafts[vault.name].notes())
+        for text in notes:
+            self.around.warn(text, vault.name)
         newest = vault.newest_instant()
         if newest is not None and newest > self.started + timedelta(seconds=1):
             text = (
@@ -358,8 +361,8 @@ class _Backup:
                 f"newest backup, of {newest.isoformat(timespec='seconds')}: one of them is wrong"
             )
             self.around.warn(text, vault.name)
-            return (text,)
-        return ()
+            return (*notes, text)
+        return notes
 
 
 def _comes_of(error: BaseException | None, cause: Exception | None) -> bool:

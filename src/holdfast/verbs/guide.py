@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Callable, Sequence
 
 from ..model.manifest import Manifest, Stored
-from ..ports import Source
+from ..ports import Draft, Source
 
 HEAD = """\
 # Restore {id}
@@ -20,29 +20,19 @@ stopped**. With Holdfast it is one command, and everything is put back if a step
 ```text
 holdfast restore {id}
 ```
-
-## First: is it whole?
-
-Run these commands in the folder that this file lies in.
-
-```sh
-sha256sum -c SHA256SUMS
-```
 """
 
 
-def restore_guide(
-    manifest: Manifest, sources: Sequence[Source], link: Callable[[Stored], str]
-) -> str:
-    """Return the text; ``link`` gives the path of an artifact from the folder it will lie in."""
+def restore_guide(manifest: Manifest, sources: Sequence[Source], draft: Draft) -> str:
+    """Return the text, for the draft that it will lie in."""
     head = HEAD.format(
         id=manifest.id,
         stack=manifest.stack,
         created_at=manifest.created_at.isoformat(timespec="seconds"),
         status=manifest.status.value,
     )
-    sections = [_section(manifest, source, link) for source in sources]
-    return "\n".join([head, *filter(None, sections)])
+    sections = [_section(manifest, source, draft.link) for source in sources]
+    return "\n".join(filter(None, [head, draft.preface(), *sections]))
 
 
 def _section(manifest: Manifest, source: Source, link: Callable[[Stored], str]) -> str:

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from holdfast.errors import HoldfastError
-from holdfast.model.artifact import CHUNK, Chunks, Entry, TreeItems
+from holdfast.model.artifact import CHUNK, Chunk, Chunks, Entry, TreeItems
 
 from .blobs import Kind, unseal_blob
 from .damage import damage_in
@@ -48,7 +48,7 @@ Wanted = _Head | Places
 Result = _Head | bytes | HoldfastError
 
 
-def read_file(repository: Repository, node: Node) -> Chunks:
+def read_file(repository: Repository, node: Node) -> Generator[Chunk, None, None]:
     """Give the content of a file, holes as zeros."""
     wanted = (repository.places(Kind.DATA, id_) for id_ in node.content)
     with _ahead(repository, wanted) as results:

@@ -6,16 +6,17 @@ by its id. What fails names the file and says why.
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 
-from holdfast.errors import BackupExists, RepositoryDamaged
+from holdfast.errors import BackupExists, ConfigInvalid, RepositoryDamaged, ValueTooShort
 from holdfast.ports import Store
 
 from .blobs import Kind, unseal_blob
-from .config import Config
+from .config import VERSION, Config
 from .crypto import Key
 from .damage import DamagedError, damage_in
 from .index import LARGEST_DOCUMENT, Index, Place
@@ -41,6 +42,15 @@ class Repository:
         self.key_name = key_name  # of the key file that the password opened
         self.config = config
         self.index = Index()
+        self._listed: set[str] = set()  # the index files that are taken in
+        self._loading = threading.Lock()
+
+    def fresh(self) -> Repository:
+        """Return the same repository, of whose index nothing is known yet.
+
+        For whoever adds to it: what a run that failed meant to store is in nobody else's way.
+        """
+        return Repository(self.store, self.where, self.key, self.key_name, self.config)
 
     # --- files that are not packs ---
 
@@ -72,15 +82,20 @@ class Repository:
     def load_index(self) -> None:
         """Take in every index file that is not known yet.
 
-        A file that is gone before it was read was replaced by others: these are looked for.
+        A file that is gone before it was read was replaced by others: these are looked for. Where
+        one that is known is gone the repository was pruned, and everything is read anew.
         """
-        known: set[str] = set()
-        while new := [name for name in self.names(INDEX) if name not in known]:
-            for name, document in self._documents(new):
-                known.add(name)
-                if document is not None:
-                    with damage_in(self.where, f"{INDEX}/{name}"):
-                        self.index.load(document)
+        with self._loading:
+            names = self.names(INDEX)
+            if not self._listed.issubset(names):
+                self.index, self._listed = Index(), set()
+            while new := [name for name in names if name not in self._listed]:
+                for name, document in self._documents(new):
+                    self._listed.add(name)
+                    if document is not None:
+                        with damage_in(self.where, f"{INDEX}/{name}"):
+                            self.index.load(document)
+                names = self.names(INDEX)
 
     def _documents(self, names: list[str]) -> Iterator[tuple[str, bytes | None]]:
         """Read index files ahead, `_AHEAD` at once; None for those that are gone."""
@@ -108,8 +123,18 @@ class Repository:
 
     # --- packs and blobs ---
 
+    def check_writable(self) -> None:
+        """Raise `ConfigInvalid` for a version without compression: what we add would not be it."""
+        if self.config.version != VERSION:
+            raise ConfigInvalid(
+                place=self.where,
+                problem=f"a repository of version {self.config.version} is read, but not added to",
+                advice="`restic migrate upgrade_repo_v2` makes it one of version 2",
+            )
+
     def store_pack(self, pack: FinishedPack) -> None:
         """Store a pack and know it from then on; one that is there already is as good."""
+        self.check_writable()
         with suppress(BackupExists):  # its name is the hash of its bytes: a run that died left it
             self.store.put(pack.name, pack.chunks())
         self.index.add(pack.pack)
@@ -162,3 +187,5 @@ class Repository:
                 return self.store.part(name, start, length)
             except FileNotFoundError:
                 raise DamagedError("this pack is missing") from None
+            except ValueTooShort:
+                raise DamagedError("this pack ends too early") from None

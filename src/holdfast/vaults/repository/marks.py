@@ -1,0 +1,83 @@
+"""Marks of backups in a repository: small sealed files, whose newest version counts.
+
+They lie in ``holdfast/marks``, which restic does not look at. A change writes the next version,
+which only one can make; who comes second reads again. So no change is lost, on any store. Some
+older versions stay: a list that is made while others write may lack the newest, and its number must
+still be taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+
+from holdfast.errors import BackupExists
+from holdfast.model.marks import Marks
+
+from .._marks_text import UNREADABLE, decode_marks, encode_marks
+from .crypto import seal, unseal
+from .damage import DamagedError
+from .repository import Repository
+from .stored import read_bounded
+
+OWN = "holdfast"  # the folder of the repository that restic knows nothing of
+FOLDER = f"{OWN}/marks"
+LARGEST = 1 << 20
+KEPT = 32  # versions; no writer is as many changes behind
+
+
+class Marked:
+    """The marks of all backups of a repository. May be used by several threads and processes."""
+
+    def __init__(self, repository: Repository) -> None:
+        self._repository = repository
+        self._store = repository.store
+
+    def read(self, backup_id: str) -> Marks:
+        """Return the marks of a backup; damaged ones never hide a pin."""
+        return self._newest(backup_id)[1]
+
+    def change(self, backup_id: str, change: Callable[[Marks], Marks]) -> Marks:
+        """Change the marks of a backup, one change at a time, durably."""
+        while True:
+            number, before = self._newest(backup_id)
+            after = change(before)
+            sealed = seal(self._repository.key, encode_marks(after))
+            with suppress(BackupExists):  # another was quicker: once more, from what it made
+                self._store.put(_name(backup_id, number + 1), iter((sealed,)))
+                self._thin(backup_id, number + 1)
+                return after
+
+    def _thin(self, backup_id: str, newest: int) -> None:
+        for number in self._numbers(backup_id):
+            if number <= newest - KEPT:
+                self._store.delete(_name(backup_id, number))
+
+    def forget(self, backup_id: str) -> None:
+        """Remove the marks of a backup that is no more."""
+        self._store.delete(f"{FOLDER}/{backup_id}")
+
+    def _newest(self, backup_id: str) -> tuple[int, Marks]:
+        while True:
+            number = max(self._numbers(backup_id), default=0)
+            if not number:
+                return 0, Marks()
+            try:
+                return number, self._load(_name(backup_id, number))
+            except FileNotFoundError:
+                continue  # a newer one has replaced it
+
+    def _load(self, name: str) -> Marks:
+        try:
+            sealed = read_bounded(self._store, name, LARGEST)
+            return decode_marks(unseal(self._repository.key, sealed))
+        except (DamagedError, ValueError, TypeError, KeyError, RecursionError):
+            return Marks(pinned=UNREADABLE)
+
+    def _numbers(self, backup_id: str) -> list[int]:
+        names = (name.rpartition("/")[2] for name in self._store.names(f"{FOLDER}/{backup_id}"))
+        return [int(name) for name in names if name.isascii() and name.isdecimal()]
+
+
+def _name(backup_id: str, number: int) -> str:
+    return f"{FOLDER}/{backup_id}/{number}"

@@ -1,0 +1,351 @@
+"""The repository vault: backups in the restic repository format, version 2.
+
+Content is cut into chunks, each stored once, compressed and encrypted. A backup is one snapshot:
+streams are files in it, trees are folders, ``metadata.json`` is the manifest. What is restic's of
+this and what is ours is written down in ``docs/formats/repository.md``.
+"""
+
+from __future__ import annotations
+
+import platform
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import ClassVar
+
+from holdfast import __version__
+from holdfast.errors import (
+    BackupDamaged,
+    BackupExists,
+    BackupPinned,
+    NoSpace,
+    RepositoryDamaged,
+    RepositoryMissing,
+    VaultUnavailable,
+)
+from holdfast.model.artifact import Artifact, Chunks, Stream, Tree, TreeItems
+from holdfast.model.manifest import Form, Manifest, Stored
+from holdfast.model.marks import Marks
+from holdfast.model.names import safe_backup_id
+from holdfast.model.options import Options
+from holdfast.ports import Damaged, Store
+
+from .backups import Backups, Sealed
+from .draft import RepositoryDraft, digest_of
+from .locks import FOLDER as LOCKS
+from .locks import locked, unlock
+from .marks import OWN, Marked
+from .nodes import Node
+from .opening import init_repository, open_repository
+from .options import RepositoryOptions
+from .presence import Presence
+from .read import read_file, read_tree
+from .repository import Repository
+from .snapshots import delete_snapshot
+from .walk import find
+from .write import Writer
+
+PROGRAM = f"holdfast {__version__}"
+
+
+class RepositoryVault:
+    """Backups as snapshots of a repository. See `holdfast.ports.Vault`."""
+
+    kind: ClassVar[str] = "repository"
+    options_model: ClassVar[type[Options]] = RepositoryOptions
+    passing: ClassVar[tuple[str, ...]] = (LOCKS, OWN)
+
+    def __init__(self, name: str, store: Store, options: RepositoryOptions) -> None:
+        """Touch nothing."""
+        self.name = name
+        self._store = store
+        self._options = options
+        self._opening = threading.Lock()
+        self._opened: tuple[Repository, Backups, Marked] | None = None
+        self._drafted: set[str] = set()  # ids that this process works on
+
+    # --- the repository ---
+
+    def init(self) -> None:
+        """Make the repository. Raises `BackupExists` where there is one."""
+        init_repository(self._store, self.name, self._options.password, datetime.now(UTC))
+
+    @property
+    def repository(self) -> Repository:
+        """The repository, opened. Raises what `open_repository` does."""
+        return self._open()[0]
+
+    def _open(self) -> tuple[Repository, Backups, Marked]:
+        with self._opening:
+            if self._opened is None:
+                repository = open_repository(self._store, self.name, self._options.password)
+                self._opened = repository, Backups(repository), Marked(repository)
+            return self._opened
+
+    # --- making a backup ---
+
+    def backup_id(self, stack: str, instant: datetime) -> str:
+        """Return a new id by the vault's template, which no backup or draft here has."""
+        taken = {found.id for found in self._open()[1].everything()} | self._drafted
+        return self._options.naming.backup_id(stack, instant, taken.__contains__)
+
+    @contextmanager
+    def draft(self, backup_id: str, instant: datetime, archive: str) -> Iterator[RepositoryDraft]:
+        """Begin a backup. ``archive`` says nothing here: trees are kept as trees.
+
+        Raises:
+            BackupExists: there is a backup of that id, or it is drafted already.
+            RepositoryLocked: somebody removes from the repository.
+
+        """
+        del archive
+        repository, backups, _marks = self._open()
+        with self._claimed(safe_backup_id(backup_id), backups), self._workspace() as workspace:
+            added_to = repository.fresh()
+            writer = Writer(added_to)
+            wait = self._options.lock_wait
+            with locked(repository, patience=wait, lost=writer.abandon) as held:
+                parent = _newest(backups.everything(), platform.node())
+                added_to.load_index()
+                with writer:
+                    yield RepositoryDraft(
+                        added_to,
+                        writer,
+                        backup_id,
+                        instant,
+                        workspace=workspace,
+                        parent=parent,
+                        program=PROGRAM,
+                        still_ours=held.check,
+                    )
+
+    @contextmanager
+    def _claimed(self, backup_id: str, backups: Backups) -> Iterator[None]:
+        if backup_id in self._drafted:
+            raise BackupExists(path=f"a draft of {backup_id}")
+        if any(found.id == backup_id for found in backups.everything()):
+            raise BackupExists(path=f"backup {backup_id}")
+        self._drafted.add(backup_id)
+        try:
+            yield
+        finally:
+            self._drafted.discard(backup_id)
+
+    @contextmanager
+    def _workspace(self) -> Iterator[Path]:
+        """Give a folder on this machine: what lies there is not encrypted, and ends with us."""
+        above = self._options.workspace
+        if above is not None:
+            above.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with tempfile.TemporaryDirectory(prefix="holdfast-", dir=above) as folder:
+            yield Path(folder)
+
+    # --- reading ---
+
+    def manifests(self) -> Iterator[Manifest | Damaged]:
+        """Give every sealed backup, the damaged ones first, then oldest first."""
+        found = [
+            one.manifest if isinstance(one, Sealed) else one for one in self._open()[1].everything()
+        ]
+        yield from (one for one in found if isinstance(one, Damaged))
+        yield from sorted(
+            (one for one in found if isinstance(one, Manifest)), key=lambda one: one.sequence
+        )
+
+    def manifest(self, backup_id: str) -> Manifest:
+        """Return one manifest. Raises `BackupNotFound`, `BackupDamaged` or `BackupTooNew`."""
+        return self._open()[1].manifest(backup_id)
+
+    def next_sequence(self) -> int:
+        """Return one more than the highest sequence number here; 1 in an empty vault."""
+        return 1 + max((one.sequence for one in self._whole()), default=0)
+
+    def newest_instant(self) -> datetime | None:
+        """Return when the backup with the latest time was made; None in an empty vault."""
+        return max((one.created_at for one in self._whole()), default=None)
+
+    def _whole(self) -> list[Manifest]:
+        return [one for one in self.manifests() if isinstance(one, Manifest)]
+
+    def artifact(self, manifest: Manifest, stored: Stored) -> Artifact:
+        """Return a stored artifact. Reading it raises `BackupDamaged` before a wrong byte."""
+        if stored.form is Form.STREAM:
+            return Stream(
+                name=stored.name,
+                open=partial(self._stream, manifest, stored),
+                size_hint=stored.content_size,
+                part=stored.part,
+                labels=dict(stored.labels),
+            )
+        return Tree(
+            name=stored.name,
+            open=partial(self._tree, manifest, stored),
+            size_hint=stored.content_size,
+            entries_hint=stored.entries,
+            part=stored.part,
+            labels=dict(stored.labels),
+        )
+
+    @contextmanager
+    def _stream(self, manifest: Manifest, stored: Stored) -> Iterator[Chunks]:
+        with self._held(), _of(manifest, stored):
+            node = self._node(manifest, stored)
+            with closing(read_file(self.repository, node)) as chunks:
+                yield _guarded(chunks, manifest, stored)
+
+    @contextmanager
+    def _tree(self, manifest: Manifest, stored: Stored) -> Iterator[TreeItems]:
+        with self._held(), _of(manifest, stored):
+            node = self._node(manifest, stored)
+            with read_tree(self.repository, node, _pass_over) as items:
+                yield _guarded_items(items, manifest, stored)
+
+    @contextmanager
+    def _held(self) -> Iterator[None]:
+        """Let nobody prune what is read.
+
+        On a medium that cannot be written to, or is full, there is no lock: what lies there must
+        be restored all the same, and a pack that goes away is an error, never a wrong byte.
+        """
+        repository = self.repository
+        with ExitStack() as lock:
+            with suppress(VaultUnavailable, NoSpace):
+                lock.enter_context(locked(repository, patience=self._options.lock_wait))
+            repository.load_index()
+            yield
+
+    def _node(self, manifest: Manifest, stored: Stored) -> Node:
+        """Return where an artifact begins, if it is the one that was sworn to."""
+        repository, backups, _marks = self._open()
+        node = find(repository, backups.sealed(manifest.id).snapshot.tree, stored.path)
+        if node is None:
+            raise BackupDamaged(backup=manifest.id, path=stored.path, reason="it is missing")
+        if digest_of(node) != stored.sha256:
+            reason = "it is not the one of the manifest"
+            raise BackupDamaged(backup=manifest.id, path=stored.path, reason=reason)
+        return node
+
+    def verify(
+        self, manifest: Manifest, progress: Callable[[int], None], *, artifacts: bool = True
+    ) -> list[str]:
+        """Read every blob of a backup and compare it; return one line for each artifact not whole.
+
+        Without ``artifacts`` it is only looked whether every pack is there that has one of them.
+        """
+        problems = self._differences(manifest)
+        present = None if artifacts else Presence(self.repository)
+        for stored in manifest.artifacts:
+            try:
+                if present is not None:
+                    with _of(manifest, stored):
+                        present.demand(self._node(manifest, stored))
+                else:
+                    self._read(manifest, stored, progress)
+            except BackupDamaged as error:
+                problems.append(str(error))
+        return problems
+
+    def _differences(self, manifest: Manifest) -> list[str]:
+        """Return what is wrong with the manifest itself, as it lies there now."""
+        try:
+            sealed = self._open()[1].again(manifest.id)
+        except BackupDamaged as error:
+            return [str(error)]
+        return [] if sealed == manifest else [f"{manifest.id}: its manifest is another one"]
+
+    def _read(self, manifest: Manifest, stored: Stored, progress: Callable[[int], None]) -> None:
+        size = entries = 0
+        artifact = self.artifact(manifest, stored)
+        if isinstance(artifact, Stream):
+            with artifact.open() as chunks:
+                for chunk in chunks:
+                    size += len(chunk)
+                    progress(len(chunk))
+        else:
+            with artifact.open() as items:
+                for _entry, chunks in items:
+                    entries += 1
+                    for chunk in chunks:
+                        size += len(chunk)
+                        progress(len(chunk))
+        if (size, entries) != (stored.content_size, stored.entries):
+            reason = f"{size} bytes, {entries} entries; {stored.content_size}, {stored.entries}"
+            raise BackupDamaged(backup=manifest.id, path=stored.path, reason=reason)
+
+    # --- what is learned later ---
+
+    def marks(self, backup_id: str) -> Marks:
+        """Return what was learned of a backup since it was sealed. Raises `BackupNotFound`."""
+        _repository, backups, marks = self._open()
+        backups.sealed(backup_id)
+        return marks.read(backup_id)
+
+    def mark(self, backup_id: str, change: Callable[[Marks], Marks]) -> Marks:
+        """Change the marks of a backup, one change at a time. Raises `BackupNotFound`."""
+        _repository, backups, marks = self._open()
+        backups.sealed(backup_id)
+        return marks.change(backup_id, change)
+
+    def delete(self, backup_id: str) -> None:
+        """Delete a backup: its snapshot goes at once, its blobs when the repository is pruned.
+
+        Raises:
+            BackupNotFound, BackupPinned: there is none, or it is to stay.
+            RepositoryLocked: somebody removes from the repository just now.
+
+        """
+        repository, backups, marks = self._open()
+        with locked(repository, patience=self._options.lock_wait) as held:
+            sealed = backups.sealed(backup_id)
+            if (pinned := marks.read(backup_id).pinned) is not None:
+                raise BackupPinned(backup=backup_id, reason=pinned)
+            held.check()
+            delete_snapshot(repository, sealed.snapshot.name)
+            marks.forget(backup_id)
+
+    def sweep(self) -> list[str]:
+        """Remove stale locks and half-written files; return one line for each."""
+        lines = self._store.sweep()
+        try:
+            repository = self.repository
+        except RepositoryMissing:
+            return lines
+        return [*lines, *(f"lock of {line}" for line in unlock(repository, datetime.now(UTC)))]
+
+    def free(self) -> int | None:
+        """Return how many bytes there is room for, if that is known."""
+        return self._store.free()
+
+
+def _newest(found: list[Sealed | Damaged], host: str) -> Sealed | None:
+    """Return the backup that files of this machine are compared with."""
+    ours = [one for one in found if isinstance(one, Sealed) and one.snapshot.hostname == host]
+    return max(ours, key=lambda one: one.snapshot.time, default=None)
+
+
+@contextmanager
+def _of(manifest: Manifest, stored: Stored) -> Iterator[None]:
+    """Say of damage in the repository which backup and artifact it is in."""
+    try:
+        yield
+    except RepositoryDamaged as error:
+        raise BackupDamaged(backup=manifest.id, path=stored.path, reason=str(error)) from error
+
+
+def _guarded(chunks: Chunks, manifest: Manifest, stored: Stored) -> Chunks:
+    with _of(manifest, stored):
+        yield from chunks
+
+
+def _guarded_items(items: TreeItems, manifest: Manifest, stored: Stored) -> TreeItems:
+    with _of(manifest, stored):
+        for entry, chunks in items:
+            yield entry, _guarded(chunks, manifest, stored)
+
+
+def _pass_over(_path: str, _reason: str) -> None:
+    """Hear of what restic keeps and we never write."""
