@@ -16,6 +16,7 @@ from hashlib import shake_128
 from pathlib import Path
 from random import Random
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -307,6 +308,24 @@ def test_an_abandoned_repository_is_written_no_more() -> None:
         with pytest.raises(VaultUnavailable):
             writing.finish()
     assert list(store.names("index")) == []
+
+
+def test_an_index_that_others_load_meanwhile_takes_nothing_away() -> None:
+    store = MemoryStore()
+    opened = repository(store)
+    with Writer(opened) as writing:
+        writing.file(pieces(SAMPLE))
+        opened.index = Index()
+        writing.finish()
+    assert len(index_of(store)) == writing.written.data_blobs
+
+
+def test_threads_that_cannot_all_be_started_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    writing = writer(MemoryStore())
+    failing = RuntimeError("can't start new thread")
+    monkeypatch.setattr(writing._uploaders[-1], "start", Mock(side_effect=failing))
+    with pytest.raises(RuntimeError, match="can't start"):
+        writing.__enter__()
 
 
 # --- bounds ---

@@ -8,10 +8,10 @@ a run after a crash finds most of it.
 Nothing may refer to a blob before `Writer.finish` has returned: then all are stored, durably, and
 listed in the index. Packs that a run leaves behind when it dies are in nobody's way.
 
-Memory, whatever the sizes: what waits is bounded by `PLAIN_WAITING` and `PACKS_WAITING`; each
-thread that seals has one chunk, compressed and sealed (24 MiB at worst, 3 MiB on the average); each
-caller holds a chunk and a half; and two packs are unfinished, of 16 MiB and one blob. A folder's
-tree is one blob, however large: it comes on top.
+Memory, whatever the sizes: three times `PLAIN_WAITING`, for what is compressed and sealed from it;
+`PACKS_WAITING`, and the two packs that are not full; in each caller 25 MiB at worst, a chunk and
+what it is cut from; and what the store needs for `UPLOADS` packs. A folder's tree is one blob,
+however large: it comes on top.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from .blobs import Kind, Sealed, blob_id, seal_blobs
 from .chunks import Chunker, gathered
 from .line import Line, Outcome
 from .packs import TARGET_SIZE, FinishedPack, PackWriter, finish
-from .repository import Repository
+from .repository import INDEX, Repository
 
 BATCH = 1 << 20  # bytes of small blobs that are handed over together
 PLAIN_WAITING = 24 << 20  # bytes of blobs that were read and are not sealed yet
@@ -96,8 +96,12 @@ class Writer:
         self._uploaders = [self._thread(self._store_packs, "store") for _ in range(UPLOADS)]
 
     def __enter__(self) -> Self:
-        for thread in (*self._sealers, *self._uploaders):
-            thread.start()
+        try:
+            for thread in self._threads():
+                thread.start()
+        except BaseException as error:
+            self._stop(error)
+            raise
         return self
 
     def __exit__(
@@ -107,12 +111,10 @@ class Writer:
         trace: TracebackType | None,
     ) -> None:
         """Stop what still runs; list what was stored, so that it need not be stored again."""
-        self._outcome.fail(error or Cancelled())
-        for thread in (*self._sealers, *self._uploaders):
-            thread.join()
+        self._stop(error or Cancelled())
         if not self._abandoned:
             with suppress(HoldfastError):  # not what went wrong, and only work that is done again
-                self._repository.save_index(everything=True)
+                self._save_index()
 
     # --- for any thread ---
 
@@ -153,7 +155,7 @@ class Writer:
         self._packs.end()
         _join(self._uploaders)
         self._outcome.check()
-        self._repository.save_index(everything=True)
+        self._save_index()
 
     # --- how: from blobs to batches ---
 
@@ -247,9 +249,22 @@ class Writer:
             if due:
                 self._saved = self._clock()
         if due:
-            self._repository.save_index(everything=True)
+            self._save_index()
+
+    def _save_index(self) -> None:
+        self._index.save(self._put_index, everything=True)
+
+    def _put_index(self, document: bytes) -> None:
+        self._repository.save(INDEX, document)
 
     # --- threads ---
+
+    def _threads(self) -> list[threading.Thread]:
+        return [*self._sealers, *self._uploaders]
+
+    def _stop(self, error: BaseException) -> None:
+        self._outcome.fail(error)
+        _join(thread for thread in self._threads() if thread.ident is not None)
 
     def _thread(self, work: Callable[[], None], name: str) -> threading.Thread:
         def run() -> None:
