@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -22,7 +23,10 @@ import pytest
 
 from holdfast.errors import BackupExists, NoSpace, SourceUnreadable, VaultUnavailable
 from holdfast.model.artifact import Chunk, Chunks
+from holdfast.ports import Store
+from holdfast.stores.local import LocalStore
 from holdfast.testing.chunks import broken
+from holdfast.testing.crashes import every_crash
 from holdfast.testing.faults import Calls, FaultyStore
 from holdfast.testing.memory import MemoryStore
 from holdfast.vaults.repository import write
@@ -61,7 +65,7 @@ def index_of(store: MemoryStore) -> Index:
     return repository(store).index
 
 
-def blobs_of(store: MemoryStore) -> dict[tuple[Kind, bytes], bytes]:
+def blobs_of(store: Store) -> dict[tuple[Kind, bytes], bytes]:
     """Read back everything that the index lists, as a restore would."""
     opened = repository(store)
     found = {}
@@ -326,6 +330,36 @@ def test_threads_that_cannot_all_be_started_end(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(writing._uploaders[-1], "start", Mock(side_effect=failing))
     with pytest.raises(RuntimeError, match="can't start"):
         writing.__enter__()
+
+
+def test_killed_at_any_step_it_leaves_what_the_next_run_builds_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(write, "SAVED_EVERY", 0.0)
+    content = SAMPLE[: 5 * MIB]
+    folder, reused, kills = tmp_path / "repository", 0, 0
+
+    def write_it() -> Writer:
+        with writer(LocalStore(folder)) as writing:
+            ids, _size = writing.file(pieces(content))
+            writing.tree(b"".join(ids))
+            writing.finish()
+        return writing
+
+    for _step in every_crash(write_it, stride=3):
+        left = blobs_of(LocalStore(folder))  # whatever is listed is there, and sound
+        writing = write_it()
+        reused += writing.written.size < len(content)
+        kills += 1
+        assert left.items() <= blobs_of(LocalStore(folder)).items()
+        assert sum(
+            len(blob)
+            for (kind, _id), blob in blobs_of(LocalStore(folder)).items()
+            if kind is Kind.DATA
+        ) == len(content)
+        shutil.rmtree(folder)
+    assert kills > 10
+    assert 0 < reused < kills
 
 
 # --- bounds ---
