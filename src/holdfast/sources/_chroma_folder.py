@@ -6,7 +6,6 @@ See `_chroma_fence` for how; the live folder is never opened by Chroma, and noth
 from __future__ import annotations
 
 import os
-import shlex
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -47,6 +46,7 @@ from ._chroma_open import ask_chroma, require
 from ._chroma_options import ChromaOptions
 from ._chroma_staged import EVIDENCE, ChromaStaged, only_tree
 from ._elsewhere import local_path
+from ._guide import unpacking
 from ._mounts import shared_file_system
 from ._occupants import open_by
 from ._sqlite_names import unique_names
@@ -261,7 +261,7 @@ class ChromaFolder:
 
     def guide(self, paths: Mapping[str, str]) -> Sequence[str]:
         """Unpack the archive, or copy the folder, into the target folder."""
-        return [line for path in paths.values() for line in _unpacking(path)]
+        return [unpacking(path) for path in paths.values()]
 
     # --- keys ---
 
@@ -338,17 +338,6 @@ def _is_chroma(folder: Path) -> bool:
     except (sqlite3.DatabaseError, NotChroma):
         return False
     return True
-
-
-def _unpacking(path: str) -> Sequence[str]:
-    name = shlex.split(path)[0]
-    if name.endswith(".tar.zst"):
-        return [f'zstd -dc {path} | tar -xf - -C "$TARGET"']
-    if name.endswith((".tar.gz", ".tgz")):
-        return [f'tar -xzf {path} -C "$TARGET"']
-    if name.endswith(".tar"):
-        return [f'tar -xf {path} -C "$TARGET"']
-    return [f'cp -a {path}/. "$TARGET"/']
 
 
 def _size(folder: Path) -> int:

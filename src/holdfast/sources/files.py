@@ -20,6 +20,7 @@ from ._elsewhere import local_path
 from ._exclude import excluder
 from ._files_find import find
 from ._files_staged import FilesStaged
+from ._guide import unpacking
 from ._inspect_tree import inspect_tree
 from ._occupants import open_by
 from ._places import ROOT, Places, name_of, overlapping, read_places
@@ -258,14 +259,8 @@ class FilesSource:
         return inspect_tree(artifacts)
 
     def guide(self, paths: Mapping[str, str]) -> Sequence[str]:
-        """Return the lines that unpack the archive with GNU tar."""
-        lines = ['mkdir -p "$TARGET"']
-        for path in paths.values():
-            if path.rstrip("'\"").endswith((".zst", ".zstd")):
-                lines.append(f'zstd -dc {path} | tar --xattrs -xpf - -C "$TARGET"')
-            else:
-                lines.append(f'tar --xattrs -xpzf {path} -C "$TARGET"')
-        return lines
+        """Return the lines that unpack the archive, or copy the folder."""
+        return ['mkdir -p "$TARGET"', *map(unpacking, paths.values())]
 
     # --- restoring ---
 

@@ -31,6 +31,7 @@ from holdfast.s3.xml import Listed
 from ._elsewhere import local_path
 from ._exclude import excluder
 from ._files_staged import FilesStaged
+from ._guide import unpacking
 from ._objects_bucket import Bucket
 from ._objects_disk import DiskStore
 from ._objects_entry import Attributes
@@ -210,14 +211,7 @@ class ObjectsSource:
             "# Each object becomes a file under its key; docs/formats/objects.md tells the rest.",
             'mkdir -p "$TARGET"',
         ]
-        for path in paths.values():
-            name = shlex.split(path)[0]
-            if name.endswith(".zst"):
-                lines.append(f'zstd -dc {path} | tar --xattrs -xpf - -C "$TARGET"')
-            elif name.endswith((".gz", ".tgz")):
-                lines.append(f'tar --xattrs -xpzf {path} -C "$TARGET"')
-            else:
-                lines.append(f'tar --xattrs -xpf {path} -C "$TARGET"')
+        lines += map(unpacking, paths.values())
         upload = shlex.quote(url)
         endpoint = f" --endpoint-url {shlex.quote(self.options.endpoint or '')}"
         lines += [
