@@ -116,8 +116,8 @@ class StoreOptions(Options):
     creation: Literal["server", "look"] = Field(
         default="server",
         description="Who sees to it that nothing is overwritten in a bucket: the server, which is"
-        " tried, or ourselves by looking first (`look`), where a server cannot. Only one machine"
-        " may then write to the vault.",
+        " put to the test; or, where it fails that, ourselves by looking first (`look`). Only one"
+        " machine may then write to the vault.",
     )
     lock_mode: Literal["governance", "compliance"] | None = Field(
         default=None,

@@ -19,6 +19,7 @@ from ._aside import PREFIX
 TAKEN, CONFLICT, MISSING, UNKNOWN = 412, 409, 404, 501
 HELD = {TAKEN, CONFLICT}  # 409: somebody else writes that name at this moment
 CREATING = {"if-none-match": "*"}
+NOTHING = {"content-md5": "1B2M2Y8AsgTpgAmY7PhCfg=="}  # of no bytes: locked buckets want it
 TRIAL = f"{PREFIX}conditions"
 
 
@@ -28,8 +29,8 @@ class Conditions:
     Args:
         client: asks the server.
         prefix: what all keys of the store begin with.
-        look: look whether a name is free instead of asking the server to: then two that write the
-            same name at the same instant are not kept apart.
+        look: look whether a name is free where the server cannot be asked to: then two that write
+            the same name at the same instant are not kept apart.
 
     """
 
@@ -37,24 +38,27 @@ class Conditions:
         self._client = client
         self._key = f"{prefix}{TRIAL}"
         self._look = look
-        self._known: set[str] = set()
+        self._kept: dict[str, bool] = {}  # by request: whether the condition was kept to
         self._lock = threading.Lock()
 
     def for_put(self, key: str) -> dict[str, str]:
         """Return the headers that make a request create ``key``; raises `BackupExists`."""
-        if self._look:
-            self.refuse_taken(key)
-            return {}
-        self._try_once("PUT", self._put_is_refused)
-        return CREATING
+        return self._headers(key, "PUT", self._put_is_refused)
 
     def for_completion(self, key: str) -> dict[str, str]:
         """Return the same for completing an upload in parts."""
-        if self._look:
-            self.refuse_taken(key)
-            return {}
-        self._try_once("CompleteMultipartUpload", self._completion_is_refused)
-        return CREATING
+        return self._headers(key, "CompleteMultipartUpload", self._completion_is_refused)
+
+    def _headers(self, key: str, request: str, is_refused: Callable[[], bool]) -> dict[str, str]:
+        with self._lock:
+            if request not in self._kept:
+                self._kept[request] = is_refused()
+        if self._kept[request]:
+            return CREATING
+        if not self._look:
+            raise self._ignored(request)
+        self.refuse_taken(key)
+        return {}
 
     def refuse_taken(self, key: str) -> None:
         """Raise `BackupExists` if there is a value of that key."""
@@ -65,26 +69,21 @@ class Conditions:
         """Return the error that a key is taken."""
         return BackupExists(path=f"s3://{self._client.address.bucket}/{key}")
 
-    # --- trying ---
+    def _ignored(self, request: str) -> ServerFailed:
+        return ServerFailed(
+            component=self._client.component,
+            where=self._client.where,
+            reason=f"{request} ignores If-None-Match: values could be overwritten; "
+            "`creation: look` looks first instead, for a vault that one machine writes to",
+        )
 
-    def _try_once(self, request: str, is_refused: Callable[[], bool]) -> None:
-        with self._lock:
-            if request in self._known:
-                return
-            if not is_refused():
-                raise ServerFailed(
-                    component=self._client.component,
-                    where=self._client.where,
-                    reason=f"{request} ignores If-None-Match: values could be overwritten; "
-                    "`creation: look` looks first instead, for a vault that one machine writes to",
-                )
-            self._known.add(request)
+    # --- trying ---
 
     def _put_is_refused(self) -> bool:
         """Write the trial; where it was not there yet, twice."""
         accept = (TAKEN, CONFLICT, UNKNOWN)
         for _time in range(2):
-            answer = self._client.call("PUT", self._key, headers=CREATING, accept=accept)
+            answer = self._client.call("PUT", self._key, (), CREATING | NOTHING, accept=accept)
             if answer.status in HELD:
                 return True
         return False
@@ -96,7 +95,7 @@ class Conditions:
         upload = value_of(bytes(call("POST", key, [("uploads", "")]).body), "UploadId")
         query = [("uploadId", upload)]
         try:
-            part = call("PUT", key, [*query, ("partNumber", "1")])
+            part = call("PUT", key, [*query, ("partNumber", "1")], NOTHING)
             body = completion([(1, part.etag)])
             accept = (TAKEN, CONFLICT, UNKNOWN)
             answer = call("POST", key, query, CREATING, body, accept)

@@ -63,6 +63,7 @@ class Uploads:
             size = len(first)
         else:
             self._conditions.refuse_taken(key)
+            self._conditions.for_completion(key)  # now, before gigabytes go up for nothing
             size = self._create_of_parts(key, first, parts, described)
         self._prove_lock(key, described)
         return size

@@ -42,7 +42,7 @@ class S3Store:
     Args:
         client: says which bucket, as whom, and how patiently.
         prefix: what all keys begin with.
-        look: look before writing instead of letting the server refuse; see `Conditions`.
+        look: look before writing where the server does not refuse by itself; see `Conditions`.
         retention: under which the server keeps what is put, but what lies below ``passing``.
         passing: folders of what comes and goes, such as locks.
         part: bytes that one request sends at most.
