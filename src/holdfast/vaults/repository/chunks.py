@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from holdfast.model.artifact import Chunk
 
 from . import gear
+from .pieces import gathered
 
 LEAST = 512 << 10
 MOST = 8 << 20
@@ -121,20 +122,3 @@ class _Held:
         if size < len(first):
             self._pieces.appendleft(view[size:])
         return b"".join(taken)
-
-
-def gathered(pieces: Iterable[Chunk], least: int) -> Iterator[Chunk]:
-    """Give a stream in pieces of ``least`` bytes or more, but for the last: small ones joined."""
-    small: list[Chunk] = []
-    size = 0
-    for piece in pieces:
-        if not small and len(piece) >= least:
-            yield piece
-            continue
-        small.append(piece)
-        size += len(piece)
-        if size >= least:
-            yield b"".join(small)
-            small, size = [], 0
-    if small:
-        yield b"".join(small) if len(small) > 1 else small[0]

@@ -11,12 +11,14 @@ import struct
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from itertools import chain
 
-from holdfast.model.artifact import Chunks
+from holdfast.model.artifact import CHUNK, Chunk, Chunks
 
 from .blobs import Kind, Located, Sealed, check_located
 from .crypto import OVERHEAD, Key, seal, unseal
 from .damage import DamagedError
+from .pieces import gathered
 
 TARGET_SIZE = 16 << 20  # bytes that a pack has before it is finished, as restic's
 LARGEST_HEADER = 16 << 20  # restic believes no more
@@ -46,7 +48,7 @@ class FinishedPack:
 
     pack: Pack
     size: int
-    pieces: Sequence[bytes]
+    pieces: Sequence[Chunk]
 
     @property
     def name(self) -> str:
@@ -88,7 +90,10 @@ class PackWriter:
 
 
 def finish(key: Key, sealed: Sequence[Sealed]) -> FinishedPack:
-    """Make a pack of blobs of one kind: the header, and the hash of everything."""
+    """Make a pack of blobs of one kind: the header, and the hash of everything.
+
+    Small blobs are joined: a call to the system, or to the hash, for each would take longer.
+    """
     located, offset = [], 0
     for blob in sealed:
         located.append(
@@ -96,11 +101,12 @@ def finish(key: Key, sealed: Sequence[Sealed]) -> FinishedPack:
         )
         offset += len(blob.data)
     header = seal(key, b"".join(map(_entry, located)))
-    pieces = [*(blob.data for blob in sealed), header + _LENGTH.pack(len(header))]
+    blobs = (blob.data for blob in sealed)
+    pieces = list(gathered(chain(blobs, (header + _LENGTH.pack(len(header)),)), CHUNK))
     digest = sha256()
     for piece in pieces:
         digest.update(piece)
-    return FinishedPack(Pack(digest.digest(), located), offset + len(pieces[-1]), pieces)
+    return FinishedPack(Pack(digest.digest(), located), sum(map(len, pieces)), pieces)
 
 
 def pack_name(id_: bytes) -> str:

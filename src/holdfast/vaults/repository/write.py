@@ -27,10 +27,10 @@ from types import TracebackType
 from typing import Self
 
 from holdfast.errors import BackupExists, Cancelled, HoldfastError
-from holdfast.model.artifact import CHUNK, Chunk, Chunks
+from holdfast.model.artifact import Chunk, Chunks
 
 from .blobs import Kind, Sealed, blob_id, seal_blobs
-from .chunks import Chunker, gathered
+from .chunks import Chunker
 from .line import Line, Outcome
 from .packs import TARGET_SIZE, FinishedPack, PackWriter, finish
 from .repository import INDEX, Repository
@@ -214,19 +214,18 @@ class Writer:
         while blobs := self._packs.take():
             size = sum(len(blob.data) for blob in blobs)
             pack = finish(self._repository.key, blobs)
+            del blobs  # the pack has its own copy
             self._put(pack)
             self._index.add(pack.pack)
             with self._saving:
                 self.written.stored += pack.size
-            del blobs, pack
+            del pack
             self._packs.done(size)
             self._save_if_due()
 
     def _put(self, pack: FinishedPack) -> None:
         try:
-            self._repository.store.put(
-                pack.name, self._unless_failed(gathered(pack.chunks(), CHUNK))
-            )
+            self._repository.store.put(pack.name, self._unless_failed(pack.chunks()))
         except BackupExists:  # a first attempt went through whose answer was lost
             if not self._is_stored(pack):
                 raise
