@@ -322,6 +322,12 @@ class RepositoryMissing(HoldfastError):
     hint_text = N_("is its place right, and mounted? `holdfast vault init` makes a new one")
 
 
+class RepositoryExists(HoldfastError):
+    code = "repository-exists"
+    message = N_("there is a repository in {where} already")
+    hint_text = N_("use it as it is, or choose another place; never remove what lies there")
+
+
 class RepositoryTooNew(HoldfastError):
     code = "repository-too-new"
     message = N_("the repository in {where} has version {found}; this program knows {known}")

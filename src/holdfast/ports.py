@@ -17,6 +17,7 @@ from typing import ClassVar, Protocol, runtime_checkable
 from .model.artifact import Artifact, Chunks
 from .model.events import Event
 from .model.facts import Discovery, Facts, Inspection, Json, Probe
+from .model.keys import KeyInfo
 from .model.manifest import Manifest, Stored
 from .model.marks import Marks
 
@@ -346,6 +347,32 @@ class Exporting(Vault, Protocol):
 
     def take(self, chunks: Chunks) -> Manifest:
         """Take in an exported backup after checking every byte of it. Its id must be free here."""
+
+
+@runtime_checkable
+class Guarded(Vault, Protocol):
+    """A vault that is made before it is used, opened by passwords, and locked by who works on it.
+
+    Each password has a key of its own, by whose name it is known.
+    """
+
+    def init(self) -> None:
+        """Make it. Raises `RepositoryExists` where it is there already."""
+
+    def key_infos(self) -> Sequence[KeyInfo]:
+        """Say which keys there are."""
+
+    def add_key(self, password: str) -> str:
+        """Let another password open it; returns the name of its key."""
+
+    def remove_key(self, name: str) -> None:
+        """Take a password away. Raises `KeyInUse` for the one that it was opened with."""
+
+    def change_password(self, password: str) -> str:
+        """Put another password in the place of the one that it was opened with."""
+
+    def unlock(self, *, everything: bool = False) -> Sequence[str]:
+        """Remove locks that nobody holds any more, or all; return what each said."""
 
 
 class Journal(Protocol):

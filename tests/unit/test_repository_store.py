@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from holdfast.errors import (
-    BackupExists,
     HoldfastError,
     KeyInUse,
     KeysMissing,
     NoSpace,
     RepositoryDamaged,
+    RepositoryExists,
     RepositoryMissing,
     RepositoryTooNew,
     UnknownName,
     WrongPassword,
 )
-from holdfast.model.artifact import CHUNK, Entry, EntryKind
+from holdfast.model.artifact import CHUNK, Chunks, Entry, EntryKind
 from holdfast.testing.memory import MemoryStore
 from holdfast.vaults.repository import config, keys, nodes, opening, packs, passwords, read
 from holdfast.vaults.repository.blobs import Kind, blob_id, seal_blob
@@ -104,7 +105,7 @@ def contents(repository: Repository, root: Node) -> dict[str, bytes]:
 
 
 def test_a_repository_is_made_once(repository: Repository, store: MemoryStore) -> None:
-    with pytest.raises(BackupExists):
+    with pytest.raises(RepositoryExists):
         opening.init_repository(store, "memory", PASSWORD, NOW)
     again = reopened(store)
     assert (again.key, again.config) == (repository.key, repository.config)
@@ -191,6 +192,94 @@ def test_two_cannot_take_away_each_others_key(repository: Repository, store: Mem
     with pytest.raises(RepositoryDamaged, match="is gone"):
         passwords.remove_key(repository, other.key_name)
     assert reopened(store, "second").key == repository.key
+
+
+# --- dying ---------------------------------------------------------------------------------------
+
+
+class Died(BaseException):
+    """What a process that is killed raises, as far as the store can tell."""
+
+
+class Dying(MemoryStore):
+    """A store whose user dies right before its n-th change."""
+
+    def __init__(self, held: dict[str, bytes], changes: int) -> None:
+        super().__init__()
+        self.held = dict(held)
+        self._changes = changes
+
+    def put(self, name: str, chunks: Chunks) -> int:
+        self._change()
+        return super().put(name, chunks)
+
+    def delete(self, name: str) -> None:
+        self._change()
+        super().delete(name)
+
+    def _change(self) -> None:
+        if not self._changes:
+            raise Died
+        self._changes -= 1
+
+
+def holding(held: dict[str, bytes]) -> MemoryStore:
+    store = MemoryStore()
+    store.held = dict(held)
+    return store
+
+
+def deaths(held: dict[str, bytes], work: Callable[[MemoryStore], object]) -> Iterator[MemoryStore]:
+    """Give what the store holds for each moment that the work can die in, and when it is done."""
+    for changes in range(100):
+        store = Dying(held, changes)
+        try:
+            work(store)
+        except Died:
+            yield holding(store.held)
+        else:
+            yield holding(store.held)
+            return
+    raise AssertionError("it never ends")
+
+
+def test_a_making_that_dies_leaves_no_repository_or_a_whole_one() -> None:
+    states = list(deaths({}, lambda store: opening.init_repository(store, "memory", PASSWORD, NOW)))
+    assert len(states) == 3
+    for state in states:
+        if "config" in state.held:
+            reopened(state)
+        else:
+            with pytest.raises(RepositoryMissing):
+                reopened(state)
+            opening.init_repository(state, "memory", PASSWORD, NOW)
+            reopened(state)
+
+
+def test_a_change_of_password_that_dies_leaves_one_that_opens(
+    repository: Repository, store: MemoryStore
+) -> None:
+    (id_,) = put(repository, Kind.DATA, b"content")
+    states = list(deaths(store.held, lambda s: passwords.change_password(reopened(s), "new", NOW)))
+    assert len(states) == 3
+    for state in states:
+        opens = []
+        for password in (PASSWORD, "new"):
+            with suppress(WrongPassword):
+                opens.append(reopened(state, password))
+        assert opens
+        assert all(one.blob(Kind.DATA, id_) == b"content" for one in opens)
+
+
+def test_an_index_that_dies_is_written_by_the_next(
+    repository: Repository, store: MemoryStore
+) -> None:
+    def work(dying: MemoryStore) -> None:
+        put(reopened(dying), Kind.DATA, b"content")
+
+    for state in deaths(store.held, work):
+        (id_,) = put(reopened(state), Kind.DATA, b"content")
+        assert reopened(state).blob(Kind.DATA, id_) == b"content"
 
 
 # --- blobs and packs -----------------------------------------------------------------------------

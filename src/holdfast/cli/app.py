@@ -33,6 +33,7 @@ from . import (
     restore,
     status,
     transfer,
+    vault,
     verify,
 )
 from .common import ENDING, ConfigOption, Settings, pass_over_interrupts
@@ -57,6 +58,7 @@ COMMANDS = (
     prune,
     pin,
     transfer,
+    vault,
     status,
     health,
     recover,

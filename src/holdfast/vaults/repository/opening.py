@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 
 from holdfast.errors import (
-    BackupExists,
     KeysMissing,
+    RepositoryExists,
     RepositoryMissing,
     RepositoryTooNew,
     VaultUnavailable,
@@ -32,12 +32,12 @@ def init_repository(store: Store, where: str, password: str, now: datetime) -> R
     was lost, keys are what everything else can still be read with.
 
     Raises:
-        BackupExists: there is one already.
+        RepositoryExists: there is one already.
         RepositoryDamaged: there are keys of another password, and no config.
 
     """
     if _is_there(store):
-        raise BackupExists(path=f"{where}: {configs.NAME}")
+        raise RepositoryExists(where=where)
     key_name, key = _key_of_new(store, where, password, now)
     config = configs.new_config()
     store.put(configs.NAME, iter((configs.encode_config(key, config),)))

@@ -28,6 +28,7 @@ from holdfast.errors import (
     VaultUnavailable,
 )
 from holdfast.model.artifact import Artifact, Chunks, Stream, Tree, TreeItems
+from holdfast.model.keys import KeyInfo
 from holdfast.model.manifest import Form, Manifest, Stored
 from holdfast.model.marks import Marks
 from holdfast.model.names import safe_backup_id
@@ -42,6 +43,7 @@ from .marks import OWN, Marked
 from .nodes import Node
 from .opening import init_repository, open_repository
 from .options import RepositoryOptions
+from .passwords import add_key, change_password, key_files, remove_key
 from .presence import Presence
 from .read import read_file, read_tree
 from .repository import Repository
@@ -71,8 +73,44 @@ class RepositoryVault:
     # --- the repository ---
 
     def init(self) -> None:
-        """Make the repository. Raises `BackupExists` where there is one."""
+        """Make the repository. Raises `RepositoryExists` where there is one."""
         init_repository(self._store, self.name, self._options.password, datetime.now(UTC))
+
+    def key_infos(self) -> list[KeyInfo]:
+        """Say which keys there are."""
+        repository = self.repository
+        return [
+            KeyInfo(
+                key.name, key.created, key.username, key.hostname, key.name == repository.key_name
+            )
+            for key in key_files(repository)
+        ]
+
+    def add_key(self, password: str) -> str:
+        """Let another password open the repository; returns the name of its key."""
+        with self._alone(exclusive=False) as repository:
+            return add_key(repository, password, datetime.now(UTC))
+
+    def remove_key(self, name: str) -> None:
+        """Take a password away; raises `KeyInUse` for the one of the configuration."""
+        with self._alone(exclusive=True) as repository:
+            remove_key(repository, name)
+
+    def change_password(self, password: str) -> str:
+        """Put another password in the place of the one of the configuration."""
+        with self._alone(exclusive=True) as repository:
+            return change_password(repository, password, datetime.now(UTC))
+
+    def unlock(self, *, everything: bool = False) -> list[str]:
+        """Remove locks that nobody holds any more, or all; return what each said."""
+        return unlock(self.repository, datetime.now(UTC), everything=everything)
+
+    @contextmanager
+    def _alone(self, *, exclusive: bool) -> Iterator[Repository]:
+        repository, wait = self.repository, self._options.lock_wait
+        with locked(repository, exclusive=exclusive, patience=wait) as held:
+            held.check()
+            yield repository
 
     @property
     def repository(self) -> Repository:
@@ -153,7 +191,8 @@ class RepositoryVault:
         ]
         yield from (one for one in found if isinstance(one, Damaged))
         yield from sorted(
-            (one for one in found if isinstance(one, Manifest)), key=lambda one: one.sequence
+            (one for one in found if isinstance(one, Manifest)),
+            key=lambda one: (one.sequence, one.created_at, one.id),
         )
 
     def manifest(self, backup_id: str) -> Manifest:

@@ -1,0 +1,101 @@
+"""Vaults as such: making them, their keys, their locks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..errors import HoldfastError, UsageInvalid
+from ..model.keys import KeyInfo
+from ..ports import Guarded, Observer, Vault
+from .runs import run
+from .session import Session
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """A vault of the configuration, and how it is."""
+
+    name: str
+    kind: str
+    where: str
+    backups: int = 0
+    free: int | None = None
+    problem: str = ""
+
+
+def states(session: Session) -> list[State]:
+    """Look at every vault; one that cannot be reached is told with the reason."""
+    return [_state(session, name) for name in session.stack.vaults]
+
+
+def _state(session: Session, name: str) -> State:
+    spec = session.stack.vaults[name]
+    where = str(spec.options.url)
+    try:
+        vault = session.vault(name)
+        count = sum(1 for _found in vault.manifests())
+        return State(name, spec.kind, where, count, vault.free())
+    except HoldfastError as error:
+        return State(name, spec.kind, where, problem=str(error))
+
+
+def init_vault(session: Session, name: str, observe: Observer) -> None:
+    """Make a vault. Raises `RepositoryExists` where it is there already."""
+    vault = guarded(session, name)
+    with run(session, "vault init", observe) as current:
+        current.vault = name
+        vault.init()
+
+
+def keys_of(session: Session, name: str) -> Sequence[KeyInfo]:
+    """Return the keys of a vault."""
+    return guarded(session, name).key_infos()
+
+
+def add_key(session: Session, name: str, password: str, observe: Observer) -> str:
+    """Let another password open a vault; returns the name of its key."""
+    vault = guarded(session, name)
+    with run(session, "vault key add", observe) as current:
+        current.vault = name
+        return vault.add_key(password)
+
+
+def remove_key(session: Session, name: str, key: str, observe: Observer) -> None:
+    """Take a password away: the one whose key's name begins so."""
+    vault = guarded(session, name)
+    with run(session, "vault key remove", observe) as current:
+        current.vault = name
+        vault.remove_key(_whole(vault, key))
+
+
+def change_password(session: Session, name: str, password: str, observe: Observer) -> str:
+    """Put another password in the place of the configuration's; returns the name of its key."""
+    vault = guarded(session, name)
+    with run(session, "vault key change", observe) as current:
+        current.vault = name
+        return vault.change_password(password)
+
+
+def unlock(session: Session, name: str, observe: Observer, *, everything: bool) -> Sequence[str]:
+    """Remove locks that nobody holds any more, or all; returns what each said."""
+    vault = guarded(session, name)
+    with run(session, "vault unlock", observe) as current:
+        current.vault = name
+        return vault.unlock(everything=everything)
+
+
+def guarded(session: Session, name: str) -> Guarded:
+    """Return a vault that has keys and locks. Raises `UsageInvalid` for one of another kind."""
+    vault: Vault = session.vault(name)
+    if isinstance(vault, Guarded):
+        return vault
+    problem = f"vault {name} is of kind {vault.kind}, which needs no making and has no keys"
+    raise UsageInvalid(problem=problem)
+
+
+def _whole(vault: Guarded, key: str) -> str:
+    found = [one.name for one in vault.key_infos() if one.name.startswith(key)]
+    if len(found) > 1:
+        raise UsageInvalid(problem=f"several keys begin with {key}: {', '.join(found)}")
+    return found[0] if found else key
