@@ -162,6 +162,10 @@ def test_a_bucket_shows_what_a_folder_would_show() -> None:
     keys = objects_world.names(bucket)
     assert {"brain/data/0a/0a1b", "brain/a b/ü-+=@(1).tar.zst", "brain/odd/100%25%0A%FF"} < {*keys}
     assert sorted(store.folders()) == ["a b", "data", "odd"]
+    for name in store.names():
+        assert store.read(name) == store.part(name, 0, 1) == content(store, name) == b"1"
+        store.delete(name)
+    assert list(store.names()) == []
 
 
 def test_keys_that_s3_has_no_room_for_are_refused() -> None:

@@ -7,14 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from holdfast.errors import AppendOnly
+from holdfast.errors import AppendOnly, VaultUnavailable
 from holdfast.ports import Adopting
 from holdfast.stores.append_only import AppendOnlyStore
 from holdfast.stores.limited import BURST, LimitedStore, Tokens
 from holdfast.stores.local import LocalStore
 from holdfast.testing._trips import drain
+from holdfast.testing.faults import Calls, FaultyStore
 from holdfast.testing.memory import MemoryObjects, MemoryStore
 from holdfast.testing.store_contract import StoreContract
+from holdfast.vaults.plain import PlainVault
+from tests.vault_world import all_whole, keep, make_vault
 
 FAST = 1e12  # bytes a second
 
@@ -138,3 +141,21 @@ def test_in_an_append_only_store_a_draft_becomes_a_value_and_none_becomes_a_draf
     with pytest.raises(FileNotFoundError):
         store.rename("nothing", "b")
     assert list(store.names()) == ["a/one"]
+
+
+def test_a_backup_that_failed_where_nothing_may_go_keeps_nobody_from_the_next() -> None:
+    store = AppendOnlyStore(MemoryObjects(), PlainVault.passing, "here")
+    vault = make_vault(store, "boxed")
+    assert isinstance(vault._store, AppendOnlyStore)
+    failing = FaultyStore(store, Calls(fail_at=4, only=["put"], for_ever=True))
+    with pytest.raises(VaultUnavailable):
+        keep(make_vault(failing, "boxed"))
+    left = [name for name in store.names() if not name.startswith(".holdfast/")]
+    assert left
+    [line] = vault.sweep()
+    assert "stays: the vault at here is append-only" in line
+    kept = keep(vault)
+    assert all_whole(vault) == {kept.id}
+    with pytest.raises(AppendOnly):
+        vault.delete(kept.id)
+    assert all_whole(vault) == {kept.id}

@@ -199,22 +199,32 @@ def _raw(name: bytes | str) -> bytes:
     return name
 
 
-async def remove(sftp: SFTPClient, path: bytes) -> None:
-    """Remove a file, a link, or an empty folder; nothing happens if there is none.
-
-    A folder that got new content meanwhile stays.
-    """
+async def remove_value(sftp: SFTPClient, path: bytes) -> bool:
+    """Remove a file or a link, by one request; returns False for a folder, which stays."""
     import asyncssh
 
-    attrs = await found(sftp, path)
-    if attrs is None:
-        return
     try:
-        await (sftp.rmdir(path) if is_folder(attrs) else sftp.remove(path))
+        await sftp.remove(path)
+    except not_there():
+        return True
+    except asyncssh.SFTPError:
+        attrs = await found(sftp, path)
+        if attrs is None or not is_folder(attrs):
+            raise
+        return False
+    return True
+
+
+async def remove_folder(sftp: SFTPClient, path: bytes) -> None:
+    """Remove an empty folder; one that got new content meanwhile stays."""
+    import asyncssh
+
+    try:
+        await sftp.rmdir(path)
     except not_there():
         return  # another process was quicker
     except asyncssh.SFTPFailure:
-        if not is_folder(attrs) or not await content(sftp, path):
+        if not await content(sftp, path):
             raise
 
 

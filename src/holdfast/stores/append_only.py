@@ -47,10 +47,11 @@ class AppendOnlyStore(WrappingStore):
 
     def _is_there(self, name: str) -> bool:
         """Tell whether there is such a name, or a folder with something in it."""
-        folder, _slash, last = name.rpartition("/")
-        if last in self.folders(folder):
-            return True
-        return any(found == name for found in self.names(folder))
+        try:
+            with self.get(name):
+                return True
+        except FileNotFoundError:
+            return any(True for _name in self.names(name))
 
     def _refused(self, name: str) -> AppendOnly:
         return AppendOnly(vault=self._where, path=name)

@@ -129,14 +129,13 @@ class SftpStore:
         """Delete a name, or a folder with everything in it."""
         path = self._path(name)
         with self._translated(name):
-            attrs = self._run(lambda sftp: files.found(sftp, path))
-        if attrs is None:
+            is_gone = self._run(lambda sftp: files.remove_value(sftp, path))
+        if is_gone:
             return
-        if files.is_folder(attrs):
-            for inner, _attrs in self._content(name):
-                self.delete(f"{name}/{os.fsdecode(inner)}")
+        for inner, _attrs in self._content(name):
+            self.delete(f"{name}/{os.fsdecode(inner)}")
         with self._translated(name):
-            self._run(lambda sftp: files.remove(sftp, path))
+            self._run(lambda sftp: files.remove_folder(sftp, path))
 
     def rename(self, old: str, new: str) -> None:
         """Rename a file or a folder; raises `BackupExists` where the new name is taken."""
@@ -193,7 +192,7 @@ class SftpStore:
         import asyncssh
 
         try:
-            self._run(lambda sftp: files.remove(sftp, aside))
+            self._run(lambda sftp: files.remove_value(sftp, aside))
         except (HoldfastError, asyncssh.SFTPError) as also:
             error.add_note(f"a half-written file is left to be swept: {also}")
 

@@ -8,9 +8,10 @@ lies outside are written down in the trash, so that a sweep can finish what a cr
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 
-from ..errors import BackupDamaged, BackupTooNew
+from ..errors import AppendOnly, BackupDamaged, BackupTooNew, RetentionHolds
 from ..ports import Store
 from ._plain_documents import (
     candidates,
@@ -79,14 +80,17 @@ def _empty(store: Store, backup_id: str, owned: Collection[str] = ()) -> None:
 
 
 def sweep(store: Store, vault: str, locks: Locks, marks: MarkBook) -> list[str]:
-    """Remove what dead runs left; whatever a living process works on stays."""
+    """Remove what dead runs left; whatever a living process works on stays.
+
+    So does, and is told, what the store keeps under a retention or because it is append-only.
+    """
     lines = store.sweep()
     for backup_id in sorted({*store.folders(DRAFTS), *locks.ids()}):
-        with locks.tried(backup_id) as mine:
+        with locks.tried(backup_id) as mine, _told(f"unfinished backup {backup_id}", lines):
             if mine and clear_draft(store, backup_id):
                 lines.append(f"unfinished backup {backup_id}")
     for backup_id in sorted({name.removesuffix(TRASH_LIST) for name in store.folders(TRASH)}):
-        with locks.tried(backup_id) as mine:
+        with locks.tried(backup_id) as mine, _told(f"half-deleted backup {backup_id}", lines):
             if mine:
                 _finish_removing(store, vault, backup_id)
                 lines.append(f"half-deleted backup {backup_id}")
@@ -96,6 +100,15 @@ def sweep(store: Store, vault: str, locks: Locks, marks: MarkBook) -> list[str]:
             marks.forget(backup_id)
             lines.append(f"marks of {backup_id}, which is no more")
     return lines
+
+
+@contextmanager
+def _told(what: str, lines: list[str]) -> Iterator[None]:
+    """Go on where the store keeps something for now, and say so."""
+    try:
+        yield
+    except (RetentionHolds, AppendOnly) as error:
+        lines.append(f"{what} stays: {error}")
 
 
 def _finish_removing(store: Store, vault: str, backup_id: str) -> None:
