@@ -235,7 +235,8 @@ def key_file(change: dict[str, object]) -> tuple[str, bytes]:
 @pytest.mark.parametrize(
     "change",
     [
-        {"kdf": "md5"}, {"N": 1 << 30}, {"N": 1}, {"N": 0}, {"N": -2}, {"N": 1000}, {"r": 0},
+        {"kdf": "md5"}, {"N": 1 << 30}, {"N": 1 << 20}, {"N": 1}, {"N": 0}, {"N": -2}, {"N": 1000},
+        {"r": 0},
         {"r": 1 << 20}, {"p": 1 << 30}, {"p": 0}, {"N": "x"}, {"N": None}, {"N": 1024.0},
         {"salt": ""}, {"salt": "?"}, {"salt": None}, {"data": "?"}, {"salt": "QUJD"},
     ],
@@ -509,6 +510,14 @@ def test_a_place_that_cannot_be_is_refused_when_it_is_asked_for(change: dict[str
     known.load(json.dumps({"packs": [{"id": "00" * 32, "blobs": [BLOB | change]}]}).encode())
     with pytest.raises(DamagedError):
         known.lookup(Kind.DATA, bytes.fromhex("ab" * 32))
+
+
+def test_bytes_across_two_fields_are_no_id() -> None:
+    record = bytes(6) + b"\1" * 26 + b"rest"
+    table = Table(4)
+    table.add(record)
+    assert table.has(record[:32])
+    assert not table.has(record[4:])
 
 
 @given(st.lists(st.binary(min_size=32, max_size=32), max_size=40), st.randoms())

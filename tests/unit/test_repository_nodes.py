@@ -267,6 +267,7 @@ def test_files_of_unknown_inodes_are_not_mistaken_for_each_other() -> None:
     held, root = written([folder("."), file("a", b"1", links=0), file("b", b"2", links=0)])
     found = dict(listing(held, root))
     assert found["/a"].inode != found["/b"].inode
+    assert found["/a"].links == 2, "restic would not look for its other names"
 
 
 def test_a_tree_may_be_a_single_file() -> None:

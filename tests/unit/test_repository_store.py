@@ -27,7 +27,7 @@ from holdfast.vaults.repository import config, keys, nodes, opening, packs, pass
 from holdfast.vaults.repository.blobs import Kind, blob_id, seal_blob
 from holdfast.vaults.repository.config import Config, encode_config
 from holdfast.vaults.repository.crypto import random_key
-from holdfast.vaults.repository.damage import damage_in
+from holdfast.vaults.repository.damage import DamagedError, damage_in
 from holdfast.vaults.repository.nodes import Node
 from holdfast.vaults.repository.packs import finish, pack_name
 from holdfast.vaults.repository.repository import Repository
@@ -40,6 +40,7 @@ from holdfast.vaults.repository.snapshots import (
     save_snapshot,
     snapshots,
 )
+from holdfast.vaults.repository.stored import read_bounded
 from holdfast.vaults.repository.walk import DEEPEST, find, walk
 from tests.restic_world import CHEAP, NOW
 
@@ -313,6 +314,11 @@ def test_a_blob_is_read_from_a_second_pack_if_the_first_is_damaged(
     assert contents(repository, root)["f"] == b"precious"
     store.held[first] = bytes(len(kept))
     assert contents(repository, root)["f"] == b"precious"
+    store.held[first], lost = kept, store.held.pop(second)
+    assert repository.blob(Kind.DATA, id_) == b"precious"
+    assert contents(repository, root)["f"] == b"precious"
+    store.held[first], store.held[second] = bytes(len(kept)), lost[:-40]
+    assert repository.blob(Kind.DATA, id_) == b"precious"
     del store.held[second]
     with pytest.raises(RepositoryDamaged, match=second):
         repository.blob(Kind.DATA, id_)
@@ -453,7 +459,9 @@ def test_a_damaged_snapshot_hides_no_other(repository: Repository, store: Memory
 
 @pytest.mark.parametrize(
     "document",
-    [b"{}", b'{"tree":"00"}', b'{"tree":7}', b'{"tree":"' + b"zz" * 32 + b'"}',
+    [b"{}", b'{"tree":"00","time":"2026-02-04T12:00:00Z"}',
+     b'{"tree":7,"time":"2026-02-04T12:00:00Z"}',
+     b'{"tree":"' + b"zz" * 32 + b'","time":"2026-02-04T12:00:00Z"}',
      b'{"tree":"' + b"00" * 32 + b'","time":"x"}',
      b'{"tree":"' + b"00" * 32 + b'","time":"2026-02-04T12:00:00Z","tags":[7]}',
      b'{"tree":"' + b"00" * 32 + b'","time":"2026-02-04T12:00:00Z","hostname":7}'],
@@ -518,15 +526,45 @@ def test_a_reader_that_leaves_leaves_no_thread(repository: Repository) -> None:
 
 
 def test_links_are_names_of_one_file_only_if_they_have_its_content(repository: Repository) -> None:
+    """An inode that was given to another file while restic read must not make one of two files."""
     first = file(repository, "a", b"same", links=2, inode=5)
-    other = file(repository, "c", b"not the same", links=2, inode=5)
-    names = [first, Node("b", nodes.FILE, size=4, content=first.content, links=2, inode=5), other]
-    found = {
-        one.entry.path: one.entry
-        for one in walk(repository, folder(repository, "r", *names), silent)
-    }
-    assert (found["b"].kind, found["b"].target) == (EntryKind.HARDLINK, "a")
-    assert (found["a"].kind, found["c"].kind) == (EntryKind.FILE, EntryKind.FILE)
+    other = file(repository, "b", b"not the same", links=2, inode=5)
+    second = Node("c", nodes.FILE, size=4, content=first.content, links=2, inode=5)
+    root = folder(repository, "root", first, other, second)
+    found = {one.entry.path: one.entry for one in walk(repository, root, silent)}
+    assert (found["c"].kind, found["c"].target) == (EntryKind.HARDLINK, "a")
+    assert (found["a"].kind, found["b"].kind) == (EntryKind.FILE, EntryKind.FILE)
+
+
+def test_what_lies_together_is_read_with_one_call(
+    repository: Repository, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And what lies in another pack, at offsets that would fit, with another."""
+    files = []
+    for pack in "ab":
+        content = [pack.encode() * (50 + number) for number in range(10)]
+        ids = put(repository, Kind.DATA, *content)
+        files += [
+            Node(f"{pack}{number}", nodes.FILE, size=50 + number, content=[id_], links=1)
+            for number, id_ in enumerate(ids)
+        ]
+    root = folder(repository, "root", *files)
+    calls: list[tuple[str, int, int]] = []
+    part = store.part
+
+    def counted(name: str, start: int, length: int) -> bytes:
+        calls.append((name, start, length))
+        return part(name, start, length)
+
+    monkeypatch.setattr(store, "part", counted)
+    contents(repository, root)
+    assert len(calls) == 3, "one for the tree, one for each pack"
+
+
+def test_what_is_too_large_is_not_read_whole(store: MemoryStore) -> None:
+    store.held["locks/x"] = bytes(3 * CHUNK)
+    with pytest.raises(DamagedError, match="more than 1000 bytes"):
+        read_bounded(store, "locks/x", 1000)
 
 
 def test_a_file_of_another_size_than_its_blobs_is_damaged(repository: Repository) -> None:
