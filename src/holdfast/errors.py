@@ -289,6 +289,12 @@ class BackupTooNew(HoldfastError):
     hint_text = N_("upgrade Holdfast")
 
 
+class BackupDiffers(HoldfastError):
+    code = "backup-differs"
+    message = N_("vault {vault} has another backup of the name {backup}")
+    hint_text = N_("they were made in the same second in different vaults; nothing was copied")
+
+
 class BackupPinned(HoldfastError):
     code = "backup-pinned"
     message = N_("backup {backup} is pinned: {reason}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ..errors import BackupDamaged, BackupNotFound
+from ..errors import BackupDiffers, BackupNotFound
 from ..model.manifest import Manifest
 from ..ports import Source, Vault
 from .guide import restore_guide
@@ -24,7 +24,8 @@ def copy(
     it is here. What was proved of it is not copied: that was proved of other bytes.
 
     Raises:
-        BackupDamaged: it is not whole, or the target has another backup of this id.
+        BackupDamaged: it is not whole.
+        BackupDiffers: the target has another backup of this id.
 
     """
     manifest = listed.manifest
@@ -59,8 +60,7 @@ def _is_there(manifest: Manifest, target: Vault) -> bool:
         return False
     if _compared(there) == _compared(manifest):
         return True
-    reason = f"vault {target.name} has another backup of this id"
-    raise BackupDamaged(backup=manifest.id, path=target.name, reason=reason)
+    raise BackupDiffers(backup=manifest.id, vault=target.name)
 
 
 def _compared(manifest: Manifest) -> Manifest:

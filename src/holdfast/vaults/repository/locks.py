@@ -246,6 +246,14 @@ def unlock(repository: Repository, now: datetime, *, everything: bool = False) -
     return removed
 
 
+def remove_dead(repository: Repository, now: datetime) -> list[Lock]:
+    """Remove every lock of which it is certain that nobody holds it; returns them."""
+    dead = [lock for lock in locks(repository) if is_dead(lock, now)]
+    for lock in dead:
+        _delete(repository, lock.name)
+    return dead
+
+
 def locks(repository: Repository) -> Iterator[Lock]:
     """Give every lock there is.
 

@@ -38,7 +38,7 @@ from holdfast.ports import Damaged, Store
 from .backups import Backups, Sealed
 from .draft import RepositoryDraft, digest_of
 from .locks import FOLDER as LOCKS
-from .locks import locked, unlock
+from .locks import locked, remove_dead, unlock
 from .marks import OWN, Marked
 from .nodes import Node
 from .opening import init_repository, open_repository
@@ -347,13 +347,13 @@ class RepositoryVault:
             marks.forget(backup_id)
 
     def sweep(self) -> list[str]:
-        """Remove stale locks and half-written files; return one line for each."""
+        """Remove half-written files, and locks of which it is certain that nobody holds them."""
         lines = self._store.sweep()
         try:
             repository = self.repository
         except RepositoryMissing:
             return lines
-        return [*lines, *(f"lock of {line}" for line in unlock(repository, datetime.now(UTC)))]
+        return [*lines, *(f"lock of {lock}" for lock in remove_dead(repository, datetime.now(UTC)))]
 
     def free(self) -> int | None:
         """Return how many bytes there is room for, if that is known."""
