@@ -11,7 +11,7 @@ from unittest.mock import patch
 
 import pytest
 
-from holdfast.errors import RepositoryDamaged, RepositoryLocked, WrongPassword
+from holdfast.errors import ConfigInvalid, RepositoryDamaged, RepositoryLocked, WrongPassword
 from holdfast.model.artifact import Entry, EntryKind
 from holdfast.sources._survey import Survey
 from holdfast.sources._walk import walk as walk_folder
@@ -54,8 +54,7 @@ def theirs(
     version: str = request.param
     place = tmp_path_factory.mktemp("theirs") / "repository"
     restic(version, place, "-q", "init")
-    with patch.object(keys, "OURS", CHEAP):  # restic's key costs a second each time
-        passwords.change_password(opened(place), PASSWORD, NOW)
+    cheapen(place)
     restic(version, place, "-q", "backup", str(folder / "d"), "--tag", "first")
     restic(version, place, "-q", "backup", str(folder), "--tag", "second", "--host", "elsewhere")
     return version, place
@@ -69,6 +68,12 @@ def ours(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     keep(repository, {"files/strange": folder})
     keep(repository, {"files/strange": folder, "other/deep": folder / "d" / "e"})
     return place
+
+
+def cheapen(place: Path) -> None:
+    """Put a cheap key in the place of restic's, which costs it and us a second each time."""
+    with patch.object(keys, "OURS", CHEAP):
+        passwords.change_password(opened(place), PASSWORD, NOW)
 
 
 def snapshot_of(repository: Repository, tag: str) -> snapshots.Snapshot:
@@ -200,6 +205,21 @@ def test_what_we_add_to_a_repository_of_restics_is_sound(
         version, both, "restore", "latest", "--tag", "stack:x", "--target", str(tmp_path / "out")
     )
     assert picture(tmp_path / "out" / "added") == picture(folder / "d")
+
+
+def test_a_repository_of_version_1_is_read_but_not_added_to(folder: Path, tmp_path: Path) -> None:
+    restic("0.14", tmp_path, "-q", "init", "--repository-version", "1")
+    cheapen(tmp_path)
+    restic("0.14", tmp_path, "-q", "backup", str(folder / "d"), "--tag", "old")
+    repository = opened(tmp_path)
+    root = walk.find(repository, snapshot_of(repository, "old").tree, str(folder / "d")[1:])
+    assert root is not None
+    same(contents(repository, root), as_it_is(folder / "d"), holes=False)
+    with locked(repository):
+        assert len(restic("0.14", tmp_path, "list", "locks", "--no-lock").split()) == 1
+    with pytest.raises(ConfigInvalid, match="version 1"):
+        keep(repository, {"more": folder / "d"})
+    assert "no errors were found" in restic("0.14", tmp_path, "check")
 
 
 # --- ours, read by restic ------------------------------------------------------------------------

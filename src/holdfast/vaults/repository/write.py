@@ -69,7 +69,11 @@ class Writer:
         pack_size: int = TARGET_SIZE,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Take a repository whose index is loaded, or everything is stored again."""
+        """Take a repository whose index is loaded, or everything is stored again.
+
+        Raises `ConfigInvalid` for a repository of a version that is only read.
+        """
+        repository.check_writable()
         self.written = Written()
         self._repository = repository
         self._index = repository.index
