@@ -29,8 +29,10 @@ hypothesis.settings.load_profile(os.environ.get("HOLDFAST_HYPOTHESIS", "here"))
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
+RESTIC = Path(__file__).parent.parent / ".venv" / "peers" / "restic"
 TOOLS = {
     "openssl": "certificates for servers that speak TLS",
+    "restic": "restic 0.14, which reads and writes our repositories",
     "redis-check-rdb": "Debian's Redis 7.0, which is this program under another name",
     "sha256sum": "the sums of plain vaults are checked by the program itself",
     "sshd": "vaults are kept on a real SFTP server",
@@ -56,6 +58,8 @@ def pytest_report_header() -> list[str]:
     absent += [f"{name} ({why})" for name, why in PACKAGES.items() if find_spec(name) is None]
     if not WEED.exists():
         absent.append("SeaweedFS (buckets of a real S3 server)")
+    if not RESTIC.exists():
+        absent.append("restic 0.18 (which reads and writes our repositories)")
     if not QDRANT.exists():
         absent.append("Qdrant (real servers of it)")
     if not can_run_python():
