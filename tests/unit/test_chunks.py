@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import sys
 from collections.abc import Iterator
 from hashlib import shake_128
 from importlib.machinery import PathFinder
@@ -168,6 +169,11 @@ def test_says_where_the_compiled_program_is_missing(
     assert "`fastcdc` is not installed; NumPy" in chunks.notice()
     assert [len(chunk) for chunk in cut(STREAM)] == GOLDEN
     assert capsys.readouterr().out == ""
+
+
+def test_says_where_the_compiled_program_cannot_be_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "fastcdc.fastcdc_cy", None)
+    assert "cannot be loaded" in chunks.notice()
 
 
 def test_does_not_use_a_program_that_cuts_differently(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -71,15 +71,22 @@ GEAR = [int.from_bytes(_TABLE[at : at + 4]) for at in range(0, len(_TABLE), 4)]
 @cache
 def fastest() -> tuple[Search, str]:
     """Return the fastest program that there is here, and why it is not the compiled one, if so."""
-    reason = "is not installed"
-    if _has_compiled():
-        search = compiled()
-        if search(shake_128(_SAMPLE).digest(WINDOW)) == _SAMPLE_BOUNDARY:
-            return search, ""
-        reason = "cuts differently in this version"
+    reason = _why_not_compiled()
+    if not reason:
+        return compiled(), ""
     if find_spec("numpy") is not None:
         return vectorized(), f"the compiled `fastcdc` {reason}; NumPy cuts in its place"
     return plain, f"the compiled `fastcdc` {reason}, and there is no NumPy to cut in its place"
+
+
+def _why_not_compiled() -> str:
+    if not _has_compiled():
+        return "is not installed"
+    try:
+        boundary = compiled()(shake_128(_SAMPLE).digest(WINDOW))
+    except ImportError as error:
+        return f"cannot be loaded ({error})"
+    return "" if boundary == _SAMPLE_BOUNDARY else "cuts differently in this version"
 
 
 def compiled() -> Search:
