@@ -37,7 +37,6 @@ COPY_PART = 1 << 30
 HOME_REGION = "us-east-1"  # the only one that is not named when a bucket is made
 GONE, CHANGED = 404, 412
 ERROR = 400
-LOOKS = 3  # requests that show how far away a server is
 Read = TypeVar("Read")
 
 
@@ -91,12 +90,6 @@ class Bucket:
         """Return what the server calls itself; empty where it says nothing."""
         query = [("list-type", "2"), ("max-keys", "1")]
         return self.client.call("GET", query=query).headers.get("server", "")
-
-    def threads(self, most: int) -> int:
-        """Return how many threads are worth while with this server; it is asked for that."""
-        for _time in range(LOOKS):
-            self.versioning()
-        return self.client.threads(most)
 
     def enable_versioning(self) -> None:
         """Keep versions from now on."""

@@ -49,7 +49,7 @@ class Filler:
             HoldfastError: the vault cannot be read, or the bucket cannot be written.
 
         """
-        threads = ThreadPoolExecutor(self.bucket.threads(self.concurrency), "objects")
+        threads = ThreadPoolExecutor(self.concurrency, "objects")
         try:
             with (
                 tree.open() as items,

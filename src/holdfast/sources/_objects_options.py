@@ -79,7 +79,7 @@ class ObjectsOptions(Options):
         default=16,
         ge=1,
         le=64,
-        description="How many requests are under way at once, at most: a near server needs fewer.",
+        description="How many requests are under way at once.",
     )
     attempts: int = Field(
         default=6,
