@@ -166,12 +166,12 @@ class BucketStaged:
         raise TargetUnfit(component=self._live.name, path=self._prefix, reason=reason)
 
     def _begun(self, session: _Session) -> Plan:
-        made = "" if session.live.exists() else "yes"
-        if session.aside is not session.live and not session.aside.exists():
+        live, aside = session.live, session.aside
+        made = "" if live.exists() else "yes"
+        if aside is not live and not aside.exists():
             # We do not make it: who may see it, and how it is encrypted, is not ours to choose.
-            place, reason = session.live.client.where, f"there is no bucket {session.aside.name}"
-            reason += ", which `aside` names: make it first"
-            raise TargetUnfit(component=self._live.name, path=place, reason=reason)
+            reason = f"there is no bucket {aside.name}, which `aside` names: make it first"
+            raise TargetUnfit(component=self._live.name, path=live.client.where, reason=reason)
         return Plan.begin(self._workspace, {"state": State.FILLING, "made": made})
 
     def _histories(self, bucket: Bucket) -> Iterable[str]:
