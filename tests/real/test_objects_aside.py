@@ -13,8 +13,8 @@ import pytest
 from holdfast.errors import NoScratch, SourceMissing, TargetUnfit
 from holdfast.model.artifact import EntryKind, Tree
 from holdfast.model.facts import differences
+from holdfast.s3.http import Answer, Client
 from holdfast.sources import _objects_bucket
-from holdfast.sources._objects_http import Answer, Client
 from holdfast.sources.objects import ObjectsSource
 from holdfast.testing._trips import back_up
 from holdfast.testing.memory_vault import MemoryVault
