@@ -9,7 +9,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from holdfast.model.artifact import Artifact
+from holdfast.ports import Staged
 from holdfast.sources.objects import ObjectsOptions, ObjectsSource
+from holdfast.testing._trips import back_up, stored_artifacts
+from holdfast.testing.memory_vault import MemoryVault
 from servers.s3 import KEY, REGION, SECRET, shared_server
 
 HIDDEN = ".holdfast/"
@@ -65,6 +69,34 @@ def make_bucket(bucket: str) -> None:
 def put(bucket: str, key: str, body: bytes = b"", **described: Any) -> None:
     """Write an object; ``described`` as Amazon's library says it."""
     client().put_object(Bucket=bucket, Key=key, Body=body, **described)
+
+
+def make_described(bucket: str) -> None:
+    """Make a bucket with a few objects that are described in several ways."""
+    make_bucket(bucket)
+    put(bucket, "same.txt", b"same", Metadata={"who": "me"}, Tagging="a=1")
+    put(bucket, "other.txt", b"other", ContentType="text/x-other")
+    put(bucket, "tagged.txt", b"tagged", Tagging="colour=red")
+    put(bucket, "gone.txt", b"gone", CacheControl="no-store")
+
+
+def change(bucket: str) -> None:
+    """Change the objects of `make_described` as an application does; one stays."""
+    put(bucket, "other.txt", b"something else", Metadata={"by": "app"})
+    put(bucket, "tagged.txt", b"tagged", Tagging="colour=blue")
+    put(bucket, "new.txt", b"new", Tagging="new=yes")
+    client().delete_object(Bucket=bucket, Key="gone.txt")
+
+
+def backed_up(source: ObjectsSource, folder: Path) -> list[Artifact]:
+    """Back a source up, and return what is stored of it."""
+    vault = MemoryVault()
+    return stored_artifacts(vault, back_up([source], vault, folder / "backing-up"), source.name)
+
+
+def staging_of(source: ObjectsSource, folder: Path, tag: str = "tag1") -> Staged:
+    """Return a staging with a workspace of its own."""
+    return source.staging(tag, folder / "stagings" / tag)
 
 
 def names(bucket: str) -> list[str]:

@@ -16,8 +16,6 @@ from holdfast.sources._chroma_server import ChromaServer as ChromaServerSource
 from holdfast.testing.source_contract import SourceContract
 from servers.chroma import ChromaServer, Database
 
-pytest.importorskip("chromadb")
-
 SPACES = {"prose": "l2", "speech": "cosine", "images": "ip"}
 DIMENSION = 24
 

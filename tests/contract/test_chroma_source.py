@@ -14,8 +14,6 @@ from holdfast.sources._chroma_options import ChromaOptions
 from holdfast.testing.source_contract import SourceContract
 from tests.chroma_world import make_store, run
 
-pytest.importorskip("chromadb")
-
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -1,4 +1,7 @@
-"""Objects earn the contract: a whole bucket, a part of one, and a folder that stands in for it."""
+"""Objects earn the contract: a bucket, a part of one, and a folder that stands in for it.
+
+Restores of the whole bucket stage in it, those of the part in another one.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from holdfast.sources._objects_keys import key_of
 from holdfast.sources.objects import ObjectsOptions, ObjectsSource
 from holdfast.testing.source_contract import SourceContract
 from tests.objects_world import (
+    HIDDEN,
     bucket_of,
     client,
     make_bucket,
@@ -24,6 +28,7 @@ from tests.objects_world import (
 )
 
 OTHERS = "team/other.txt"  # beside the prefix
+SPARE = "spare"  # the bucket where restores of a part stage
 LARGE = os.urandom(300_000)  # more than one request reads, here
 PIECE = 1 << 17
 
@@ -31,6 +36,7 @@ PIECE = 1 << 17
 class TestBucket(SourceContract):
     discoverable: ClassVar[bool] = False
     prefix: ClassVar[str] = ""
+    aside: ClassVar[str | None] = None
 
     @pytest.fixture(autouse=True)
     def _small_pieces(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -38,7 +44,7 @@ class TestBucket(SourceContract):
 
     def make_source(self, name: str, folder: Path) -> ObjectsSource:
         url = f"s3://{bucket_of(folder)}/{self.prefix}"
-        return ObjectsSource(name, options_of(url, exclude=("*.tmp",)))
+        return ObjectsSource(name, options_of(url, exclude=("*.tmp",), aside=self.aside))
 
     def other_place(self, source: Source, folder: Path) -> Source:
         return source.elsewhere(f"s3://{bucket_of(folder)}/{self.prefix}")
@@ -78,8 +84,10 @@ class TestBucket(SourceContract):
 class TestPrefix(TestBucket):
     always_there: ClassVar[bool] = True  # an empty part of a bucket is a part of it
     prefix: ClassVar[str] = "team/app/"
+    aside: ClassVar[str | None] = f"s3://{SPARE}/shelf"
 
     def make_source(self, name: str, folder: Path) -> ObjectsSource:
+        make_bucket(SPARE)
         make_bucket(bucket_of(folder))
         put(bucket_of(folder), OTHERS, b"not ours")
         return super().make_source(name, folder)
@@ -87,7 +95,9 @@ class TestPrefix(TestBucket):
     def litter(self, folder: Path) -> set[str]:
         found = super().litter(folder)
         assert OTHERS in found, "what lies beside the prefix is gone"
-        return found - {OTHERS}
+        assert not any(HIDDEN in key for key in found), "it was staged in the live bucket"
+        aside = {key for key in names(SPARE) if f"/{bucket_of(folder)}/" in key}
+        return (found - {OTHERS}) | aside
 
 
 class TestFolder(SourceContract):

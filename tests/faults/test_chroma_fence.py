@@ -30,8 +30,6 @@ from holdfast.sources._chroma_check import Problem
 from holdfast.sources._chroma_fence import Budget, Fence
 from tests.chroma_world import make_store
 
-pytest.importorskip("chromadb")
-
 FREEZE = """
 import sys
 from pathlib import Path

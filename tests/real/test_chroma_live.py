@@ -18,8 +18,6 @@ from holdfast.sources._chroma_options import ChromaOptions
 from holdfast.sources._tree import write_tree
 from tests.chroma_world import Writer, content_of, served
 
-pytest.importorskip("chromadb")
-
 LONGEST_WAIT = 3.5  # seconds; these stores are far below a GB
 VARIANTS = {"default": (None, False), "threshold-100": (100, False), "http": (100, True)}
 TRIALS = {"default": 20, "threshold-100": 20, "http": 6}

@@ -28,8 +28,6 @@ from servers.chroma import ChromaServer, Database, chroma_server
 from servers.proxy import Proxy, Trouble
 from tests.chroma_server_world import as_stream, export, new_name, rows, source_of
 
-pytest.importorskip("chromadb")
-
 COUNT = 600
 TOKEN = "a-token-that-nobody-may-see"
 

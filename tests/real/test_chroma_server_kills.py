@@ -14,8 +14,6 @@ from holdfast.testing.crashes import every_crash
 from servers.chroma import ChromaServer, Database
 from tests.chroma_server_world import as_stream, export, new_name, rows, source_of
 
-pytest.importorskip("chromadb")
-
 Picture = dict[str, tuple[str, dict[str, Any]]]
 
 

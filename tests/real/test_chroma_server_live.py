@@ -19,8 +19,6 @@ from holdfast.sources._chroma_server_api import Api
 from servers.chroma import ChromaServer, Collection, Database
 from tests.chroma_server_world import export, new_name, rows, source_of
 
-pytest.importorskip("chromadb")
-
 KEPT, DOOMED = 1500, 1500
 
 

@@ -6,6 +6,7 @@ import random
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from holdfast.errors import ServerFailed, TargetUnfit, UnknownName, UsageInvalid
@@ -15,8 +16,6 @@ from holdfast.sources._chroma_server import ChromaServer as ChromaServerSource
 from holdfast.sources._chroma_server_api import Api
 from servers.chroma import ChromaServer, Database
 from tests.chroma_server_world import as_stream, export, new_name, rows, source_of
-
-pytest.importorskip("chromadb")
 
 
 @pytest.fixture(scope="module")
@@ -172,7 +171,6 @@ def test_records_that_are_large_are_asked_for_a_few_at_a_time(
 
 def test_every_float_comes_back_bit_by_bit(place: Database, tmp_path: Path) -> None:
     seed = random.randrange(1 << 30)
-    np = pytest.importorskip("numpy")
     bits = np.random.default_rng(seed).integers(0, 1 << 32, (400, 32), np.uint32)
     vectors = bits.view("<f4")
     vectors[~np.isfinite(vectors) | (np.abs(vectors) > 1e15)] = 0.1

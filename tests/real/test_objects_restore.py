@@ -12,22 +12,24 @@ from typing import Any
 import pytest
 
 from holdfast.errors import TargetInUse
-from holdfast.model.artifact import Artifact
 from holdfast.ports import Staged
 from holdfast.s3.http import Answer, Client
 from holdfast.sources import _objects_bucket, _objects_fill, _objects_read
 from holdfast.sources.objects import ObjectsSource
-from holdfast.testing._trips import back_up, stored_artifacts
-from holdfast.testing.memory_vault import MemoryVault
 from tests.objects_world import (
+    HIDDEN,
+    backed_up,
     bucket_of,
+    change,
     client,
     make_bucket,
+    make_described,
     names,
     picture,
     portrait,
     put,
     source_of,
+    staging_of,
 )
 
 SENDING = {"PUT", "POST", "DELETE"}
@@ -36,28 +38,26 @@ SENDING = {"PUT", "POST", "DELETE"}
 @pytest.fixture
 def bucket(tmp_path: Path) -> str:
     bucket = bucket_of(tmp_path)
-    make_bucket(bucket)
-    put(bucket, "same.txt", b"same", Metadata={"who": "me"}, Tagging="a=1")
-    put(bucket, "other.txt", b"other", ContentType="text/x-other")
-    put(bucket, "tagged.txt", b"tagged", Tagging="colour=red")
-    put(bucket, "gone.txt", b"gone", CacheControl="no-store")
+    make_described(bucket)
     return bucket
 
 
-def change(bucket: str) -> None:
-    put(bucket, "other.txt", b"something else", Metadata={"by": "app"})
-    put(bucket, "tagged.txt", b"tagged", Tagging="colour=blue")
-    put(bucket, "new.txt", b"new", Tagging="new=yes")
-    client().delete_object(Bucket=bucket, Key="gone.txt")
+def spare_of(bucket: str) -> str:
+    return f"{bucket}-spare"
 
 
-def backed_up(source: ObjectsSource, folder: Path) -> list[Artifact]:
-    vault = MemoryVault()
-    return stored_artifacts(vault, back_up([source], vault, folder / "backing-up"), source.name)
+@pytest.fixture(params=["beside", "aside"])
+def staged_in(request: pytest.FixtureRequest, bucket: str) -> dict[str, str]:
+    """The option that says where restores stage: in the bucket, or in another one."""
+    if request.param == "beside":
+        return {}
+    make_bucket(spare_of(bucket))
+    put(spare_of(bucket), "own.txt", b"of others")
+    return {"aside": f"s3://{spare_of(bucket)}/shelf"}
 
 
-def staging_of(source: ObjectsSource, folder: Path, tag: str = "tag1") -> Staged:
-    return source.staging(tag, folder / "stagings" / tag)
+def all_names(bucket: str) -> list[str]:
+    return [*names(bucket), *names(spare_of(bucket))]
 
 
 @pytest.fixture
@@ -303,11 +303,13 @@ def reopened(source: ObjectsSource, staged: Staged) -> Staged:
 
 
 @pytest.mark.timeout(240)
-def test_a_restore_that_was_killed_is_reverted(bucket: str, tmp_path: Path) -> None:
-    source = source_of(bucket, concurrency=1)
+def test_a_restore_that_was_killed_is_reverted(
+    bucket: str, tmp_path: Path, staged_in: dict[str, str]
+) -> None:
+    source = source_of(bucket, concurrency=1, **staged_in)
     artifacts = backed_up(source, tmp_path)
     change(bucket)
-    before, everything = picture(bucket), names(bucket)
+    before, everything = picture(bucket), all_names(bucket)
     staged = staging_of(source, tmp_path)
 
     def work() -> None:
@@ -316,21 +318,23 @@ def test_a_restore_that_was_killed_is_reverted(bucket: str, tmp_path: Path) -> N
 
     for _request in every_crash(work):
         reopened(source, staged).revert()
-        assert (picture(bucket), names(bucket)) == (before, everything)
+        assert (picture(bucket), all_names(bucket)) == (before, everything)
 
 
 @pytest.mark.timeout(240)
-def test_a_revert_that_was_killed_is_finished_by_another(bucket: str, tmp_path: Path) -> None:
-    source = source_of(bucket, concurrency=1)
+def test_a_revert_that_was_killed_is_finished_by_another(
+    bucket: str, tmp_path: Path, staged_in: dict[str, str]
+) -> None:
+    source = source_of(bucket, concurrency=1, **staged_in)
     artifacts = backed_up(source, tmp_path)
     change(bucket)
-    before, everything = picture(bucket), names(bucket)
+    before, everything = picture(bucket), all_names(bucket)
     staged = staging_of(source, tmp_path)
     staged.fill(artifacts)
     staged.activate()
     for _request in every_crash(reopened(source, staged).revert):
         reopened(source, staged).revert()
-        assert (picture(bucket), names(bucket)) == (before, everything)
+        assert (picture(bucket), all_names(bucket)) == (before, everything)
         staged.fill(artifacts)
         staged.activate()
 
@@ -338,9 +342,9 @@ def test_a_revert_that_was_killed_is_finished_by_another(bucket: str, tmp_path: 
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("attic", [False, True], ids=["dropped", "kept"])
 def test_a_settling_that_was_killed_is_finished_by_another(
-    bucket: str, tmp_path: Path, *, attic: bool
+    bucket: str, tmp_path: Path, staged_in: dict[str, str], *, attic: bool
 ) -> None:
-    source = source_of(bucket, concurrency=1)
+    source = source_of(bucket, concurrency=1, **staged_in)
     artifacts = backed_up(source, tmp_path)
     restored = picture(bucket)
     change(bucket)
@@ -355,7 +359,7 @@ def test_a_settling_that_was_killed_is_finished_by_another(
     for _request in every_crash(work):
         assert picture(bucket) == restored
     kept = staged.settle(place)
-    hidden = [name for name in names(bucket) if name.startswith(".holdfast/")]
+    hidden = [name for name in all_names(bucket) if HIDDEN in name]
     assert bool(hidden) == attic == bool(kept)
     assert not [name for name in hidden if "/new/" in name]
 

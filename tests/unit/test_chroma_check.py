@@ -19,8 +19,6 @@ from holdfast.sources._chroma_files import read_header
 from tests.chroma_world import make_store
 from tests.unit.test_chroma_pickle import as_chroma, as_old_chroma, maps_of
 
-pytest.importorskip("chromadb")
-
 ELEMENTS = 12 + 8  # where the header says how many elements there are
 
 

@@ -35,8 +35,6 @@ from holdfast.sources._tree import tree_of, write_tree
 from tests.chroma_world import Writer, content_of, make_store
 from tests.nowhere import NOWHERE
 
-pytest.importorskip("chromadb")
-
 HOLD = """
 import sys, time
 held = open(sys.argv[1])

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import random
 import shlex
 import subprocess
+from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -237,3 +239,34 @@ def test_the_same_stream_gives_the_same_bytes(tmp_path: Path, archive: str) -> N
     vaults = [make_vault(tmp_path / name) for name in "abc"]
     kept = {keep(vault, stream(), archive).artifacts[0].sha256 for vault in vaults}
     assert len(kept) == 1
+
+
+# --- what does not compress ---
+
+
+def compressed(content: bytes) -> bytes:
+    return b"".join(compress(iter((content,)), Method.ZSTD))
+
+
+def unzstd(packed: bytes) -> bytes:
+    done = subprocess.run(["zstd", "-dc"], input=packed, capture_output=True, check=True)
+    return done.stdout
+
+
+def test_embeddings_pass_through_and_the_zstd_program_reads_them() -> None:
+    chosen = random.Random(7)
+    vectors = array("f", (chosen.gauss(0, 1) for _ in range(1 << 18))).tobytes()
+    packed = compressed(vectors)
+    assert len(vectors) * 0.99 < len(packed) < len(vectors) * 1.001
+    assert unzstd(packed) == vectors
+
+
+@pytest.mark.parametrize("where", [0.0, 0.34, 0.66, 1.0])
+def test_a_block_is_compressed_where_any_sample_of_it_shrinks(where: float) -> None:
+    size, text = 1 << 20, b"the same words again " * 4000
+    noise = random.Random(7).randbytes(size - len(text))
+    start = int(where * len(noise))
+    block = noise[:start] + text + noise[start:]
+    packed = compressed(block)
+    assert len(packed) < len(noise) + len(text) // 10
+    assert unzstd(packed) == block

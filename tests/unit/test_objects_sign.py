@@ -7,13 +7,14 @@ from datetime import UTC, datetime
 from unittest import mock
 
 import pytest
+from botocore import auth as botocore_auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials as Theirs
 from hypothesis import given
 from hypothesis import strategies as st
 
 from holdfast.s3.http import Address
 from holdfast.s3.sign import NOTHING, Credentials, Signer, canonical, quoted
-
-botocore_auth = pytest.importorskip("botocore.auth")
 
 NOW = datetime(2026, 11, 20, 12, 30, 45, tzinfo=UTC)
 TEXT = st.text(st.characters(codec="utf-8"), max_size=30)
@@ -30,9 +31,6 @@ VALUES = st.text(st.sampled_from("ab ,=/é"), min_size=1, max_size=20).map(str.s
 def test_signatures_are_those_of_botocore(
     key: str, query: dict[str, str], headers: dict[str, str], body: bytes, token: str
 ) -> None:
-    from botocore.awsrequest import AWSRequest
-    from botocore.credentials import Credentials as Theirs
-
     digest = hashlib.sha256(body).hexdigest() if body else NOTHING
     pairs = list(query.items())
     path = f"/bucket/{quoted(key)}"

@@ -48,6 +48,9 @@ def source(**options: object) -> ObjectsSource:
         {"url": "s3://bucket", "access_key": "only one"},
         {"url": "s3://bucket", "concurrency": 0},
         {"url": "s3://bucket", "unknown": 1},
+        {"url": "s3://bucket", "aside": "https://other"},
+        {"url": "s3://bucket", "aside": "s3://user:pw@other"},
+        {"folder": "objects", "aside": "s3://other"},
     ],
 )
 def test_options_that_mean_nothing_are_refused(options: dict[str, object]) -> None:
@@ -70,8 +73,15 @@ def test_where_it_is_never_shows_who_asks() -> None:
 
 
 def test_another_place_keeps_the_other_options(tmp_path: Path) -> None:
-    subject = source(url="s3://bucket", endpoint="http://h", access_key="a", secret_key="b")
+    subject = source(
+        url="s3://bucket",
+        endpoint="http://h",
+        access_key="a",
+        secret_key="b",
+        aside="s3://spare",
+    )
     other = subject.elsewhere("s3://other/part")
+    assert other.options.aside == "s3://spare"
     assert other.where == "s3://other/part at h"
     assert other.options.secret_key == "b"
     assert subject.elsewhere(str(tmp_path)).where == str(tmp_path)

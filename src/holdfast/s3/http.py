@@ -11,7 +11,6 @@ Every failure leaves as a row of ``errors``, but for the statuses that a caller 
 from __future__ import annotations
 
 import hashlib
-import math
 import random
 import ssl
 import threading
@@ -43,8 +42,6 @@ OTHER_REGION = frozenset({"AuthorizationHeaderMalformed", "PermanentRedirect", "
 REFUSED = frozenset({401, 403})
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 8.0  # seconds
 AMAZON = "amazonaws.com"
-FEWEST = 4  # threads
-WORK = 0.00025  # seconds that a processor works on a request
 SHOWN = 200  # characters of what a server says
 
 
@@ -160,7 +157,6 @@ class Client:
         self._idle: list[Connection] = []
         self._busy: set[Connection] = set()
         self._abandoned = False
-        self._quickest = math.inf  # seconds from a request to its answer
         self._lock = threading.Lock()
 
     @property
@@ -168,16 +164,6 @@ class Client:
         """Say which bucket it is, and at whose place; never as whom."""
         host = self.address.host(self.signer.region)
         return f"s3://{self.address.bucket} at {host}"
-
-    def threads(self, most: int) -> int:
-        """Return how many threads are worth while, now that the server was asked something.
-
-        Just as many as keep one processor busy: more would only wait for each other, and slow down
-        whoever takes what they read.
-        """
-        if not math.isfinite(self._quickest):
-            return most
-        return min(most, max(FEWEST, math.ceil(self._quickest / WORK)))
 
     def close(self) -> None:
         """Close the connections that are not in use."""
@@ -291,9 +277,7 @@ class Client:
             with self._watching(connection):
                 try:
                     self._send(connection, method, key, query, headers, body)
-                    begun = time.monotonic()
                     head = connection.head(method)
-                    self._quickest = min(self._quickest, time.monotonic() - begun)
                 except OSError:
                     connection.close()
                     if not used:

@@ -37,7 +37,6 @@ COPY_PART = 1 << 30
 HOME_REGION = "us-east-1"  # the only one that is not named when a bucket is made
 GONE, CHANGED = 404, 412
 ERROR = 400
-LOOKS = 3  # requests that show how far away a server is
 Read = TypeVar("Read")
 
 
@@ -91,12 +90,6 @@ class Bucket:
         """Return what the server calls itself; empty where it says nothing."""
         query = [("list-type", "2"), ("max-keys", "1")]
         return self.client.call("GET", query=query).headers.get("server", "")
-
-    def threads(self, most: int) -> int:
-        """Return how many threads are worth while with this server; it is asked for that."""
-        for _time in range(LOOKS):
-            self.versioning()
-        return self.client.threads(most)
 
     def enable_versioning(self) -> None:
         """Keep versions from now on."""
@@ -164,27 +157,34 @@ class Bucket:
         """Write an object of up to 5 GiB; returns its entity tag."""
         return self.client.call("PUT", key, headers=attributes.headers(), body=body).etag
 
-    def copy(self, source: str, target: str, size: int, *, etag: str = "") -> None:
-        """Copy an object within the bucket, with all that describes it.
+    def copy(self, source: str, into: Bucket, target: str, size: int, *, etag: str = "") -> None:
+        """Have the server copy an object into this or another bucket, with all that describes it.
 
         Raises:
             TargetInUse: it is gone, or with ``etag`` it is another one now.
 
         """
         if size > self.largest_copy:
-            self._copy_parts(source, target, etag)
+            self._copy_parts(source, into, target, etag)
             return
         headers = {"x-amz-copy-source": self._source(source)}
         if etag:
             headers["x-amz-copy-source-if-match"] = etag
-        self._put_copy(source, target, headers)
+        self._put_copy(source, into, target, headers)
 
-    def dress(
-        self, source: str, target: str, size: int, attributes: Attributes, *, etag: str
+    def dress(  # noqa: PLR0913 - what is copied where, and how it is described
+        self,
+        source: str,
+        into: Bucket,
+        target: str,
+        size: int,
+        attributes: Attributes,
+        *,
+        etag: str,
     ) -> None:
-        """Copy an object's content, and describe the copy by ``attributes`` instead."""
+        """Copy an object's content as `copy` does, and describe the copy by ``attributes``."""
         if size > self.largest_copy:
-            self._copy_parts(source, target, etag, attributes)
+            self._copy_parts(source, into, target, etag, attributes)
             return
         headers = {
             **attributes.headers(),
@@ -193,21 +193,26 @@ class Bucket:
             "x-amz-metadata-directive": "REPLACE",
             "x-amz-tagging-directive": "REPLACE",
         }
-        self._put_copy(source, target, headers)
+        self._put_copy(source, into, target, headers)
 
-    def _put_copy(self, source: str, target: str, headers: dict[str, str]) -> None:
-        answer = self.client.call("PUT", target, headers=headers, accept=(CHANGED, GONE))
+    def _put_copy(self, source: str, into: Bucket, target: str, headers: dict[str, str]) -> None:
+        answer = into.client.call("PUT", target, headers=headers, accept=(CHANGED, GONE))
         if answer.status in {CHANGED, GONE}:
             raise self._in_use(source)
 
     def _copy_parts(
-        self, source: str, target: str, etag: str, attributes: Attributes | None = None
+        self,
+        source: str,
+        into: Bucket,
+        target: str,
+        etag: str,
+        attributes: Attributes | None = None,
     ) -> None:
         head = self.head(source)
         if head is None or (etag and head.etag != etag):
             raise self._in_use(source)
         described = attributes or self.described(source, head)
-        upload = Upload(self, target, described)
+        upload = Upload(into, target, described)
         size = int(head.headers["content-length"])
         for number, start in enumerate(range(0, size, self.copy_part), 1):
             last = min(start + self.copy_part, size) - 1

@@ -33,13 +33,14 @@ Outcome = Callable[[], None]
 class Filler:
     """Stages the objects of one tree."""
 
-    bucket: Bucket
+    live: Bucket
     prefix: str  # of the live objects
-    staging: str  # of the staged ones
+    aside: Bucket  # where objects are staged; it may be the same one
+    staging: str  # the prefix of the staged ones
     component: str
     concurrency: int
     plan: Plan
-    keeps_versions: bool  # whether the bucket does
+    keeps_versions: bool  # whether the live bucket does
 
     def fill(self, tree: Tree) -> None:
         """Read the tree to its end; every byte of it is staged, or found to be there already.
@@ -49,7 +50,7 @@ class Filler:
             HoldfastError: the vault cannot be read, or the bucket cannot be written.
 
         """
-        threads = ThreadPoolExecutor(self.bucket.threads(self.concurrency), "objects")
+        threads = ThreadPoolExecutor(self.concurrency, "objects")
         try:
             with (
                 tree.open() as items,
@@ -58,7 +59,8 @@ class Filler:
                 for outcome in outcomes:
                     outcome.result()()
         except BaseException:
-            self.bucket.client.abandon()
+            self.live.client.abandon()
+            self.aside.client.abandon()
             raise
         finally:
             threads.shutdown(cancel_futures=True)
@@ -108,7 +110,7 @@ class Filler:
             yield Work(partial(self._dress, key, live, stage, described, dressed), 0)
 
     def _put(self, stage: str, body: bytes, described: Described, done: Outcome) -> Outcome:
-        self.bucket.put(stage, body, described.attributes)
+        self.aside.put(stage, body, described.attributes)
         return done
 
     def _dress(
@@ -116,17 +118,19 @@ class Filler:
     ) -> Outcome:
         """Stage an object whose content is there already, unless all of it is as it should be."""
         whole = self.prefix + key
-        head = self.bucket.head(whole)
+        head = self.live.head(whole)
         if head is not None and head.etag == live.etag:  # noqa: SIM102 - tags cost a request
-            if self.bucket.described(whole, head) == described.attributes:
+            if self.live.described(whole, head) == described.attributes:
                 return _nothing
-        self.bucket.dress(whole, stage, described.size, described.attributes, etag=live.etag)
+        self.live.dress(
+            whole, self.aside, stage, described.size, described.attributes, etag=live.etag
+        )
         return done
 
     def _parts(
         self, entry: Entry, stage: str, described: Described, chunks: Chunks, done: Outcome
     ) -> Iterator[Work[Outcome]]:
-        upload = Upload(self.bucket, stage, described.attributes)
+        upload = Upload(self.aside, stage, described.attributes)
         size = 0
         for number, part in enumerate(_cut(chunks, _part_size(described)), 1):
             size += len(part)

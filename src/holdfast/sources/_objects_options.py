@@ -48,6 +48,12 @@ class ObjectsOptions(Options):
         description="Where the same objects lie as files when there is no bucket: used without"
         " `url`, and where the server cannot be reached.",
     )
+    aside: str | None = Field(
+        default=None,
+        description="Where restores stage objects and keep what they replaced, instead of in the"
+        " live bucket: `s3://other` or `s3://other/prefix`, a bucket of the same server that is"
+        " there already.",
+    )
     exclude: tuple[str, ...] = Field(
         default=(),
         description="Patterns as in .gitignore of keys that are left out. A restore leaves what"
@@ -76,7 +82,7 @@ class ObjectsOptions(Options):
         default=16,
         ge=1,
         le=64,
-        description="How many requests are under way at once, at most: a near server needs fewer.",
+        description="How many requests are under way at once.",
     )
     attempts: int = Field(
         default=6,
@@ -97,6 +103,10 @@ class ObjectsOptions(Options):
             raise ValueError("give `url`, or `folder`, or both")
         if self.url is not None:
             bucket_and_prefix(self.url)
+        if self.aside is not None:
+            if self.url is None:
+                raise ValueError("`aside` belongs to `url`")
+            bucket_and_prefix(self.aside)
         if bool(self.access_key) != bool(self.secret_key):
             raise ValueError("`access_key` and `secret_key` belong together")
         if self.endpoint is not None:

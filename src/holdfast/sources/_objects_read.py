@@ -109,7 +109,7 @@ class Reader:
 
     @contextmanager
     def _threads(self) -> Iterator[ThreadPoolExecutor]:
-        threads = ThreadPoolExecutor(self.bucket.threads(self.concurrency), "objects")
+        threads = ThreadPoolExecutor(self.concurrency, "objects")
         try:
             yield threads
         except BaseException:

@@ -1,9 +1,10 @@
 """Restoring into a bucket that others use: new objects beside live ones, then server-side copies.
 
 A bucket has no switch. So what a restore changes is staged under a hidden prefix of its own,
-``.holdfast/<tag>/``, and before anything live is overwritten or removed, its old content is copied
-there too, by the server itself. Copies, not old versions, are the way back: most buckets keep none,
-and those that do may let them expire. What is done when is written down first (`_objects_plan`):
+``.holdfast/<tag>/``, in the same bucket or in another one, and before anything live is overwritten
+or removed, its old content is copied there too, by the server itself. Copies, not old versions, are
+the way back: most buckets keep none, and those that do may let them expire. What is done when is
+written down first (`_objects_plan`):
 
 =============  ==========================================================  ====================
 state          what is done in it                                          the way back
@@ -27,8 +28,9 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol, Self
 
-from holdfast.errors import TargetInUse, TargetUnfit
+from holdfast.errors import SourceMissing, TargetInUse, TargetUnfit
 from holdfast.model.artifact import Artifact, Tree
+from holdfast.model.facts import Json
 from holdfast.ports import Source, Token
 from holdfast.s3.xml import Listed
 
@@ -53,11 +55,22 @@ class Live(Protocol):
     @property
     def prefix(self) -> str: ...
 
+    def aside(self) -> Bucket:
+        """Return the bucket where to stage and keep; it may be the same one."""
+
+    @property
+    def hidden(self) -> str:
+        """What keys begin with there, if they belong to restores of these live objects."""
+
     @property
     def concurrency(self) -> int: ...
 
     @property
     def remove_extra(self) -> bool: ...
+
+    @property
+    def terms(self) -> dict[str, Json]:
+        """What a restore must not see changed before its end, however it is configured by then."""
 
     def there(self, bucket: Bucket) -> Iterable[Listed]:
         """Give what is there and belongs to backups, with keys without the prefix."""
@@ -68,9 +81,10 @@ class Live(Protocol):
 
 @dataclass(slots=True)
 class _Session:
-    """A bucket with threads, for one step of a restore."""
+    """The live bucket, the one aside, which may be the same, and threads: for one step."""
 
-    bucket: Bucket
+    live: Bucket
+    aside: Bucket
     threads: ThreadPoolExecutor
 
     def all(self, works: Iterable[Work[None]]) -> None:
@@ -83,10 +97,13 @@ class _Session:
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
+        clients = (self.live.client, self.aside.client)
         if kind is not None:
-            self.bucket.client.abandon()
+            for client in clients:
+                client.abandon()
         self.threads.shutdown(cancel_futures=True)
-        self.bucket.client.close()
+        for client in clients:
+            client.close()
 
 
 class BucketStaged:
@@ -94,12 +111,12 @@ class BucketStaged:
 
     def __init__(self, live: Live, tag: str, workspace: Path) -> None:
         """Touch nothing."""
-        self.token: Token = {"tag": tag, "workspace": str(workspace)}
+        self.token: Token = {"tag": tag, "workspace": str(workspace), "terms": live.terms}
         self._live = live
         self._tag = tag
         self._workspace = workspace
         self._prefix = live.prefix
-        self._staging = f"{live.prefix}{HIDDEN}/{tag}/"
+        self._staging = f"{live.hidden}{tag}/"
 
     @property
     def view(self) -> Source:
@@ -109,29 +126,31 @@ class BucketStaged:
     # --- filling ---
 
     def fill(self, artifacts: Sequence[Artifact]) -> None:
-        """Upload what the bucket lacks, beside the live objects. A missing bucket is made.
+        """Upload what the bucket lacks, to where restores stage. A missing live bucket is made.
 
         Raises:
+            TargetUnfit: there is no bucket to stage in; nothing was touched.
             TargetUnfit, TreeUnsafe: the backup does not hold one tree of objects.
             AccessRefused, ServerFailed, …: the bucket cannot be written.
 
         """
         tree = self._only(artifacts)
-        with self._session() as session, self._begun(session.bucket) as plan:
-            bucket = session.bucket
+        with self._session() as session, self._begun(session) as plan:
+            live = session.live
             if plan.fact("made"):
-                bucket.create()
+                live.create()
                 if tree.labels.get("versioning") == "Enabled":
-                    bucket.enable_versioning()
-            bucket.purge(self._staging)
-            plan.write_list("filled", self._live.there(bucket))
-            keeps = bucket.versioning() == "Enabled"
+                    live.enable_versioning()
+            session.aside.purge(self._staging)
+            plan.write_list("filled", self._live.there(live))
+            keeps = live.versioning() == "Enabled"
             if keeps:
-                plan.remember(self._histories(bucket))
+                plan.remember(self._histories(live))
             with plan.changing():
                 Filler(
-                    bucket,
+                    live,
                     self._prefix,
+                    session.aside,
                     self._staging,
                     self._live.name,
                     self._live.concurrency,
@@ -146,8 +165,13 @@ class BucketStaged:
         reason = "the backup does not hold one tree of objects"
         raise TargetUnfit(component=self._live.name, path=self._prefix, reason=reason)
 
-    def _begun(self, bucket: Bucket) -> Plan:
-        made = "" if bucket.exists() else "yes"
+    def _begun(self, session: _Session) -> Plan:
+        live, aside = session.live, session.aside
+        made = "" if live.exists() else "yes"
+        if aside is not live and not aside.exists():
+            # We do not make it: who may see it, and how it is encrypted, is not ours to choose.
+            reason = f"there is no bucket {aside.name}, which `aside` names: make it first"
+            raise TargetUnfit(component=self._live.name, path=live.client.where, reason=reason)
         return Plan.begin(self._workspace, {"state": State.FILLING, "made": made})
 
     def _histories(self, bucket: Bucket) -> Iterable[str]:
@@ -172,11 +196,11 @@ class BucketStaged:
             if plan.state is State.SWITCHED:
                 return
             if plan.state in {State.FILLED, State.KEEPING}:
-                plan.write_list("before", self._live.there(session.bucket))
+                plan.write_list("before", self._live.there(session.live))
                 self._demand_calm(plan)
                 plan.state = State.KEEPING
                 session.all(
-                    Work(partial(self._keep, session.bucket, step), 0)
+                    Work(partial(self._keep, session, step), 0)
                     for step in plan.replaced(remove_extra=self._live.remove_extra)
                 )
                 plan.state = State.SWITCHING
@@ -190,35 +214,39 @@ class BucketStaged:
             raise TargetInUse(component=self._live.name, path=where, users=users)
 
     def _switch(self, session: _Session, plan: Plan) -> None:
-        bucket = session.bucket
         session.all(
-            Work(partial(self._replay, bucket, key, plan.versions_of(key), plan.current_of(key)), 0)
+            Work(
+                partial(self._replay, session, key, plan.versions_of(key), plan.current_of(key)), 0
+            )
             for key in plan.replayed()
         )
-        session.all(Work(partial(self._restore, bucket, step), 0) for step in plan.restored())
+        session.all(Work(partial(self._restore, session, step), 0) for step in plan.restored())
         if self._live.remove_extra:
-            bucket.delete((self._prefix + key, "") for key in plan.extra())
+            session.live.delete((self._prefix + key, "") for key in plan.extra())
 
-    def _keep(self, bucket: Bucket, step: Step) -> None:
-        bucket.copy(self._prefix + step.key, self._aside(step), step.size, etag=step.etag)
+    def _keep(self, session: _Session, step: Step) -> None:
+        live, key = session.live, self._prefix + step.key
+        live.copy(key, session.aside, self._kept(step), step.size, etag=step.etag)
 
-    def _restore(self, bucket: Bucket, step: Step) -> None:
-        bucket.copy(f"{self._staging}new/{step.number}", self._prefix + step.key, step.size)
+    def _restore(self, session: _Session, step: Step) -> None:
+        self._copy_back(session, f"{self._staging}new/{step.number}", step)
+
+    def _copy_back(self, session: _Session, staged: str, step: Step) -> None:
+        session.aside.copy(staged, session.live, self._prefix + step.key, step.size)
 
     def _replay(
-        self, bucket: Bucket, key: str, versions: Sequence[Step], current: Step | None
+        self, session: _Session, key: str, versions: Sequence[Step], current: Step | None
     ) -> None:
         """Give a key that has nothing its old versions, one after the other, and then its own."""
-        whole = self._prefix + key
         for step in versions:
             if step.deleted:
-                bucket.delete([(whole, "")])
+                session.live.delete([(self._prefix + key, "")])
             else:
-                bucket.copy(f"{self._staging}versions/{step.number}", whole, step.size)
+                self._copy_back(session, f"{self._staging}versions/{step.number}", step)
         if current is not None:
-            self._restore(bucket, current)
+            self._restore(session, current)
 
-    def _aside(self, step: Step) -> str:
+    def _kept(self, step: Step) -> str:
         """Return where a replaced object is kept: under its own key, where that is not too long."""
         place = f"{self._staging}replaced/{step.key}"
         if len(place.encode("utf-8", "surrogateescape")) <= LONGEST_KEY:
@@ -228,45 +256,48 @@ class BucketStaged:
     # --- ending ---
 
     def revert(self) -> None:
-        """Put back what was replaced and take away what was added; then nothing of ours is left."""
+        """Put back what was replaced and take away what was added; then nothing of ours is left.
+
+        Raises:
+            SourceMissing: the live bucket, or what was kept of it, is gone; nothing was removed.
+
+        """
         with self._session() as session:
-            bucket = session.bucket
-            if not bucket.exists():
-                return
             made = False
             if Plan.exists(self._workspace):
                 with self._plan() as plan:
                     made = bool(plan.fact("made"))
-                    if plan.state in {State.SWITCHING, State.SWITCHED}:
+                    gone = made and not session.live.exists()  # as a revert that was killed left it
+                    if plan.state in {State.SWITCHING, State.SWITCHED} and not gone:
                         self._put_back(session, plan)
                     plan.state = State.REVERTED
-            bucket.purge(self._staging)
+            if session.aside.exists():
+                session.aside.purge(self._staging)
             if made:
-                bucket.remove_if_empty()
+                session.live.remove_if_empty()
 
     def _put_back(self, session: _Session, plan: Plan) -> None:
-        bucket = session.bucket
-        plan.write_list("now", self._live.there(bucket))
+        live, aside = session.live, session.aside
+        if not aside.exists():
+            raise SourceMissing(component=self._live.name, path=aside.client.where)
+        plan.write_list("now", self._live.there(live))
         session.all(
-            Work(partial(self._return, bucket, step), 0)
+            Work(partial(self._copy_back, session, self._kept(step), step), 0)
             for step in plan.to_put_back(remove_extra=self._live.remove_extra)
         )
-        bucket.delete((self._prefix + key, "") for key in plan.to_take_away())
+        live.delete((self._prefix + key, "") for key in plan.to_take_away())
         for key in plan.replayed():
             whole = self._prefix + key
-            found = [one for one in bucket.versions(whole) if one.key == whole]
-            bucket.delete((one.key, one.version) for one in found)
-
-    def _return(self, bucket: Bucket, step: Step) -> None:
-        bucket.copy(self._aside(step), self._prefix + step.key, step.size)
+            found = [one for one in live.versions(whole) if one.key == whole]
+            live.delete((one.key, one.version) for one in found)
 
     def settle(self, attic: Path | None) -> str | None:
-        """Remove what was staged; what was replaced too, or with an attic keep it in the bucket.
+        """Remove what was staged; what was replaced too, or with an attic keep it where it is.
 
         It then stays under the restore's own prefix until the next restore that keeps something.
         """
         with self._session() as session:
-            bucket = session.bucket
+            bucket = session.aside
             if attic is None:
                 bucket.purge(self._staging)
                 return None
@@ -275,7 +306,9 @@ class BucketStaged:
                 return None
             bucket.purge(f"{self._staging}new/")
             bucket.purge(f"{self._staging}versions/")
-            self._forget_earlier(bucket)
+            beside = f"{self._prefix}{HIDDEN}/"  # where it was kept before `aside` was configured
+            for place in {(bucket, self._live.hidden), (session.live, beside)}:
+                self._forget_earlier(*place)
             return f"s3://{bucket.name}/{self._staging}replaced/"
 
     def _mark_kept(self, bucket: Bucket) -> bool:
@@ -299,9 +332,8 @@ class BucketStaged:
         bucket.put(mark, json.dumps(note).encode(), attributes)
         return True
 
-    def _forget_earlier(self, bucket: Bucket) -> None:
+    def _forget_earlier(self, bucket: Bucket, hidden: str) -> None:
         """Remove what earlier restores kept; never a restore's that is still to be recovered."""
-        hidden = f"{self._prefix}{HIDDEN}/"
         for one in list(bucket.objects(hidden)):
             tag, _slash, name = one.key.removeprefix(hidden).partition("/")
             if name == KEPT and tag != self._tag:
@@ -313,4 +345,7 @@ class BucketStaged:
         return Plan(self._workspace)
 
     def _session(self) -> _Session:
-        return _Session(self._live.bucket(), ThreadPoolExecutor(self._live.concurrency, "objects"))
+        live, aside = self._live.bucket(), self._live.aside()
+        if aside.name == live.name:
+            aside = live  # and one set of connections
+        return _Session(live, aside, ThreadPoolExecutor(self._live.concurrency, "objects"))

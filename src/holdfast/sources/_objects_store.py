@@ -95,6 +95,25 @@ class BucketStore:
         folder = False
         return HIDDEN not in key.split("/") and bool(key) and not self._excluded(key, folder)
 
+    @property
+    def hidden(self) -> str:
+        """What the keys of restores begin with, in the bucket `aside`: no backup has such keys.
+
+        Where it is not beside the live objects, it says whose it is: others may stage there too.
+        """
+        if self._options.aside is None:
+            return f"{self.prefix}{HIDDEN}/"
+        above = bucket_and_prefix(self._options.aside)[1]
+        return f"{above}{HIDDEN}/{self._options.address.bucket}/{self.prefix}"
+
+    @property
+    def aside(self) -> BucketStore:
+        """Where restores stage objects and keep what they replaced: here, if not elsewhere."""
+        if self._options.aside is None:
+            return self
+        moved = {"url": self._options.aside, "aside": None}
+        return BucketStore(self._component, self._options.model_copy(update=moved))
+
     def versioning(self) -> str:
         """Return ``Enabled``, ``Suspended`` or nothing."""
         with self.open() as bucket:

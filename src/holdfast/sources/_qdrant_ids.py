@@ -19,7 +19,7 @@ from typing import ClassVar
 
 Id = int | bytes
 
-IN_MEMORY = 150_000  # ids that are held before they go to files; some 30 MB
+IN_MEMORY = 300_000  # ids that are held before they go to files; some 60 MB
 BUCKETS = 256
 RUN = 4096  # entries of the same kind that are read at once
 COUNT = struct.Struct("<Q")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from holdfast.model.artifact import Chunk, Chunks
 
+from ._ahead import ahead
 from ._qdrant_count import Contents, SnapshotReader
 
 Open = Callable[[], AbstractContextManager[Chunks]]
@@ -62,16 +63,22 @@ class Readings:
 
     @contextmanager
     def opened(self, number: int) -> Iterator[Chunks]:
-        """Read a snapshot from its start."""
+        """Read a snapshot from its start.
+
+        One thread receives and checks it, one counts what it holds, and whoever takes the chunks
+        goes on meanwhile.
+        """
         with self._news:
             self._under_way += 1
         tally = Tally(self._workspace)
         try:
             with (
                 self._opens[number]() as chunks,
-                closing(self._told(number, tally, chunks)) as told,
+                ahead(chunks) as received,
+                closing(self._told(number, tally, received)) as told,
+                ahead(told) as counted_,
             ):
-                yield told
+                yield counted_
         finally:
             with self._news:
                 self._under_way -= 1

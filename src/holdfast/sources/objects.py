@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, cast
 
 from holdfast.errors import (
     AccessRefused,
@@ -47,6 +47,7 @@ from ._swap import Swap
 
 SCRATCH = "scratch-"
 FORGOTTEN = 86_400  # seconds after which a twin that a crash left is removed
+TERMS = {"url", "aside", "exclude", "remove_extra"}  # what holds for a restore until it ends
 
 
 class ObjectsSource:
@@ -115,7 +116,9 @@ class ObjectsSource:
         except HoldfastError as error:
             return Probe(reachable=False, problems=(str(error),))
         problems: tuple[str, ...] = ()
-        if isinstance(store, DiskStore) and self.options.url is not None:
+        if isinstance(store, BucketStore):
+            problems = self._problems_aside(store)
+        elif self.options.url is not None:
             problems = (f"{self.name}: {self.where} cannot be reached; {store.where} stands in",)
         return Probe(
             reachable=True,
@@ -124,6 +127,16 @@ class ObjectsSource:
             rights="may list the bucket" if isinstance(store, BucketStore) else "",
             problems=problems,
         )
+
+    def _problems_aside(self, store: BucketStore) -> tuple[str, ...]:
+        """Say why no restore could stage; that it may write there is known only by doing so."""
+        if self.options.aside is None:
+            return ()
+        try:
+            store.aside.demand()
+        except HoldfastError as error:
+            return (f"no restore could stage anything: {error}",)
+        return ()
 
     def facts(self) -> Facts:
         """Count the live objects; empty where there is no bucket."""
@@ -225,7 +238,10 @@ class ObjectsSource:
     # --- restoring ---
 
     def staging(self, tag: str, workspace: Path) -> Staged:
-        """Return where a restore puts new objects: a hidden prefix, or beside the folder."""
+        """Return where a restore puts new objects: a hidden prefix, or beside the folder.
+
+        In which bucket that is goes with the token: it may be configured otherwise after a crash.
+        """
         store = self._chosen()
         if isinstance(store, BucketStore):
             return BucketStaged(_Live(self, store), tag, workspace)
@@ -235,7 +251,9 @@ class ObjectsSource:
         """Return a staging by its token."""
         if "workspace" not in token:
             return self._on_disk(Swap.reopened(self.name, token))
-        live = _Live(self, BucketStore(self.name, self.options))
+        terms = cast("dict[str, Json]", token["terms"])
+        then = ObjectsOptions.model_validate({**self.options.model_dump(), **terms})
+        live = _Live(ObjectsSource(self.name, then), BucketStore(self.name, then))
         return BucketStaged(live, str(token["tag"]), Path(str(token["workspace"])))
 
     def _on_disk(self, swap: Swap) -> Staged:
@@ -247,7 +265,7 @@ class ObjectsSource:
 
     def at(self, folder: Path) -> ObjectsSource:
         """Return a source whose objects are files in ``folder``."""
-        return self._with(url=None, folder=folder)
+        return self._with(url=None, folder=folder, aside=None)
 
     def elsewhere(self, url: str) -> ObjectsSource:
         """Return a source with the same options whose objects are in the bucket or folder ``url``.
@@ -269,26 +287,30 @@ class ObjectsSource:
 
     @contextmanager
     def scratch(self, workspace: Path) -> Iterator[ObjectsSource]:
-        """Give a hidden prefix of the same bucket, or a folder in the workspace.
+        """Give a hidden prefix where restores stage, or a folder in the workspace.
 
         Raises:
-            NoScratch: the bucket cannot be written.
+            NoScratch: the bucket is not there, cannot be written, or would lose old versions.
 
         """
         store = self._chosen()
         if isinstance(store, DiskStore):
             yield self.at(workspace / "twin")
             return
-        hidden = f"{store.prefix}{HIDDEN}/"
+        hidden = store.hidden
         prefix = f"{hidden}{SCRATCH}{int(time.time())}-{secrets.token_hex(4)}/"
-        with store.open() as bucket:
+        with store.aside.open() as bucket:
             try:
+                store.aside.demand()  # a server may make a bucket for whoever writes to it
+                if self.options.versions and bucket.versioning() != store.versioning():
+                    reason = f"{store.aside.where} does not keep versions as {store.where} does"
+                    raise NoScratch(component=self.name, reason=reason)
                 self._try_out(bucket, prefix)
                 _remove_forgotten(bucket, hidden)
             except (AccessRefused, SourceMissing, ServerFailed) as error:
                 raise NoScratch(component=self.name, reason=str(error)) from error
             try:
-                yield self._with(url=f"s3://{bucket.name}/{prefix}", folder=None)
+                yield self._with(url=f"s3://{bucket.name}/{prefix}", folder=None, aside=None)
             finally:
                 bucket.purge(prefix)
 
@@ -307,12 +329,18 @@ class _Live:
         self.prefix = store.prefix
         self.concurrency = source.options.concurrency
         self.remove_extra = source.options.remove_extra
+        self.hidden = store.hidden
+        self.terms: dict[str, Json] = source.options.model_dump(mode="json", include=TERMS)
         self._source = source
         self._store = store
 
     def bucket(self) -> Bucket:
         """Return the bucket, with connections of its own."""
         return self._store.bucket()
+
+    def aside(self) -> Bucket:
+        """Return the bucket where to stage and keep, with connections of its own."""
+        return self._store.aside.bucket()
 
     def there(self, bucket: Bucket) -> Iterator[Listed]:
         """Give what is there."""
