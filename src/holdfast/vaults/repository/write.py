@@ -100,6 +100,7 @@ class Writer:
         self._uploaders = [self._thread(self._store_packs, "store") for _ in range(UPLOADS)]
 
     def __enter__(self) -> Self:
+        self._index = self._repository.index  # this one for good, whoever loads another meanwhile
         try:
             for thread in self._threads():
                 thread.start()
