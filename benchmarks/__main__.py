@@ -17,6 +17,7 @@ CASES = (
     "startup",
     "sqlite",
     "tree",
+    "repository",
     "chroma",
     "chroma_server",
     "objects",

@@ -39,6 +39,7 @@ class Stack:
     folder: Path
     components: Mapping[str, Mapping[str, object]]
     archive: str = "tar.zst"
+    vault: Mapping[str, object] = field(default_factory=lambda: {"kind": "plain", "url": "backups"})
     environment: Mapping[str, str] = field(default_factory=dict)
 
     def write(self) -> None:
@@ -47,7 +48,7 @@ class Stack:
         document = {
             "stack": "measured",
             "components": self.components,
-            "vaults": {"local": {"kind": "plain", "url": "backups"}},
+            "vaults": {"local": self.vault},
             "plans": {PLAN: {"archive": self.archive}},
         }
         self.config.write_text(json.dumps(document), "utf-8")

@@ -1,4 +1,4 @@
-"""A tree of 1.5 GB against tar, zstd, restic and borg."""
+"""A tree of 1.5 GB against tar and zstd."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..data import make
 from ..measure import Command, alternate, shell
-from ..peers import deduplicating, pack, quoted, unpack
+from ..peers import pack, quoted, unpack
 from ..stack import Options, Stack
 from ..table import Row, Section, seconds_row
 
@@ -25,7 +25,6 @@ def measure(work: Path, options: Options) -> Section:
         *_gzip(work, tree, options),
         *_zstd(work, tree, stack, options),
         *_back(work, stack, options),
-        *_repositories(work, tree, options),
     ]
     return Section(
         "A tree of 1.5 GB",
@@ -93,9 +92,3 @@ def _back(work: Path, stack: Stack, options: Options) -> Iterator[Row]:
     yield seconds_row(ours, peer=theirs, ours=True)
     yield seconds_row(tested)
     yield seconds_row(verified, peer=tested, ours=True)
-
-
-def _repositories(work: Path, tree: Path, options: Options) -> Iterator[Row]:
-    """Measure the deduplicating peers, where they are installed; for information."""
-    for figures in alternate(deduplicating(work, tree), options.fewer(2)):
-        yield seconds_row(figures)
