@@ -6,10 +6,13 @@ import json
 import os
 import shutil
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from unittest.mock import patch
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from holdfast.errors import ConfigInvalid, RepositoryDamaged, RepositoryLocked, WrongPassword
 from holdfast.model.artifact import Entry, EntryKind
@@ -20,6 +23,7 @@ from holdfast.vaults.repository.blobs import Kind
 from holdfast.vaults.repository.locks import locked
 from holdfast.vaults.repository.read import read_file, read_tree
 from holdfast.vaults.repository.repository import Repository
+from tests import tree_world
 from tests.restic_world import (
     CHEAP,
     NOW,
@@ -281,6 +285,29 @@ def test_restic_writes_our_trees_again_unchanged(ours: Path, tmp_path: Path) -> 
     restic("0.18", both, "rewrite", "--exclude", "nothing has this name")
     restic("0.18", both, "rewrite", "--exclude", "plain")
     restic("0.18", both, "check")
+
+
+@settings(max_examples=8)
+@given(shapes=st.lists(st.tuples(tree_world.trees, tree_world.looks), min_size=1, max_size=3))
+def test_any_tree_comes_back_through_us_and_through_restic(shapes: list[Any]) -> None:
+    """Several random trees in one repository, each as a snapshot of its own."""
+    with TemporaryDirectory() as place:
+        repository = made(Path(place) / "repository")
+        kept = []
+        for number, (shape, look) in enumerate(shapes):
+            root = Path(place) / f"tree{number}"
+            tree_world.grow(root, shape, look)
+            kept.append((keep(repository, {f"a/tree{number}": root}), root))
+        for snapshot, root in kept:
+            node = walk.find(repository, snapshot.tree, f"a/{root.name}")
+            assert node is not None
+            same(contents(repository, node), as_it_is(root), holes=True)
+            out = Path(place) / "out"
+            restic(
+                "0.18", Path(place) / "repository", "restore", snapshot.name, "--target", str(out)
+            )
+            assert dense(picture(out / "a" / root.name)) == dense(picture(root))
+        restic("0.14", Path(place) / "repository", "check", "--read-data")
 
 
 # --- passwords and locks -------------------------------------------------------------------------
