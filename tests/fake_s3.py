@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import re
+import ssl
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, unquote, urlsplit
 from xml.sax.saxutils import escape
@@ -25,21 +26,24 @@ class FakeS3(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, *, wants_md5: bool = False) -> None:
+    def __init__(self, *, wants_md5: bool = False, context: ssl.SSLContext | None = None) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
+        self.scheme = "http" if context is None else "https"
+        if context is not None:
+            self.socket = context.wrap_socket(self.socket, server_side=True)
         self.wants_md5 = wants_md5
         self.objects: dict[str, tuple[bytes, str]] = {}
         self.requests: list[str] = []
 
     @property
     def endpoint(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
+        return f"{self.scheme}://127.0.0.1:{self.server_address[1]}"
 
 
 @contextmanager
-def fake_s3(*, wants_md5: bool = False) -> Iterator[FakeS3]:
+def fake_s3(*, wants_md5: bool = False, context: ssl.SSLContext | None = None) -> Iterator[FakeS3]:
     """Run a server."""
-    with FakeS3(wants_md5=wants_md5) as server:
+    with FakeS3(wants_md5=wants_md5, context=context) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         try:
@@ -119,6 +123,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_HEAD(self) -> None:
         self._object()
+
+    def handle(self) -> None:
+        with suppress(ssl.SSLError, ConnectionError):  # of a client that does not trust us
+            super().handle()
 
     def log_message(self, *_: object) -> None:
         """Say nothing."""

@@ -35,11 +35,12 @@ def shared_bucket() -> str:
 
 
 def s3_client(
-    bucket: str, endpoint: str, key: str = KEY, secret: str = SECRET, patience: Patience = QUICK
+    bucket: str, endpoint: str, key: str = KEY, secret: str = SECRET, **changes: Any
 ) -> Client:
     """Return the client of a bucket."""
     signer = Signer(lambda: Credentials(key, secret), REGION)
-    return Client("vault offsite", Address(bucket, endpoint), signer, patience)
+    given: dict[str, Any] = {"patience": QUICK, **changes}
+    return Client("vault offsite", Address(bucket, endpoint), signer, **given)
 
 
 def s3_store(

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import random
+import ssl
+import subprocess
 import tracemalloc
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -420,6 +423,39 @@ def test_a_server_that_wants_checksums_gets_them() -> None:
         store = s3_store("bucket", "", endpoint=server.endpoint, look=True)
         store.put("value", iter((b"1",)))
         assert store.read("value") == b"1"
+
+
+def certified(folder: Path, authority: str) -> tuple[Path, ssl.SSLContext]:
+    """Return a certificate for this machine that vouches for itself, and a server's use of it."""
+    key, certificate = folder / f"{authority}.key", folder / f"{authority}.pem"
+    new = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
+    name = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
+    what = ["-addext", f"basicConstraints=critical,CA:{authority}"]
+    files = ["-keyout", str(key), "-out", str(certificate)]
+    subprocess.run([*new, *name, *what, *files], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    return certificate, context
+
+
+def test_a_server_is_trusted_by_its_certificate(tmp_path: Path) -> None:
+    certificate, context = certified(tmp_path, "FALSE")
+    with fake_s3(context=context) as server:
+        with pytest.raises(ServerUnreachable, match=r"self.signed certificate"):
+            S3Store(s3_client("bucket", server.endpoint)).put("value", iter((b"1",)))
+        store = S3Store(s3_client("bucket", server.endpoint, ca=certificate), look=True)
+        store.put("value", iter((b"1",)))
+        assert store.read("value") == b"1"
+        assert list(store.names()) == ["value"]
+
+
+def test_a_certificate_of_an_authority_is_none_of_a_server(tmp_path: Path) -> None:
+    """Readers refuse what the writer's library takes, and say why."""
+    certificate, context = certified(tmp_path, "TRUE")
+    with fake_s3(context=context) as server:
+        store = S3Store(s3_client("bucket", server.endpoint, ca=certificate), look=True)
+        with pytest.raises(ServerUnreachable, match="refused: CaUsedAsEndEntity"):
+            store.read("value")
 
 
 # --- object lock ---

@@ -39,6 +39,7 @@ REFUSED = {401, 403}
 BEYOND = 416
 _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>([^<]*)</Code>|\(code: (\w+)\)")
+_UNTRUSTED = re.compile(r"InvalidCertificate\((?:\s*Other\(\s*OtherError\()?\s*(\w+)")
 _SAID = re.compile(r"<Message>([^<]*)</Message>")
 
 
@@ -223,7 +224,13 @@ class Reader:
             reason = f"{name}: {code or status} {said}".strip()[:SHOWN]
             refused = status in REFUSED or code == "AccessDenied"
             return self._row(AccessRefused if refused else ServerFailed, reason)
+        return self._unanswered(text)
+
+    def _unanswered(self, text: str) -> HoldfastError:
+        """Return what is wrong where no server said that."""
         reason = text.partition("\n")[0].rpartition(" - ")[2][:SHOWN]
+        if found := _UNTRUSTED.search(text):
+            return self._row(ServerUnreachable, f"its certificate is refused: {found[1]}")
         if "HTTP error" not in text:
             return self._row(ServerFailed, reason)
         return self._row(ServerUnreachable if "Connect" in text else ConnectionLost, reason)
