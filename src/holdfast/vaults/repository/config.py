@@ -6,8 +6,8 @@ whose polynomial is not irreducible, and appends to our repositories with it.
 
 from __future__ import annotations
 
+import os
 import re
-import secrets
 from dataclasses import dataclass
 
 from .crypto import Key
@@ -34,7 +34,7 @@ class Config:
 
 def new_config() -> Config:
     """Return the config of a new repository."""
-    return Config(VERSION, secrets.token_hex(32), _random_polynomial())
+    return Config(VERSION, os.urandom(32).hex(), _random_polynomial())
 
 
 def encode_config(key: Key, config: Config) -> bytes:
@@ -67,7 +67,7 @@ def decode_config(key: Key, stored: bytes) -> Config:
 def _random_polynomial() -> int:
     """Return a random irreducible polynomial; one in some thirty tries is one."""
     while True:
-        candidate = 1 << _DEGREE | secrets.randbits(_DEGREE) | 1
+        candidate = 1 << _DEGREE | int.from_bytes(os.urandom(8)) % (1 << _DEGREE) | 1
         if is_irreducible(candidate):
             return candidate
 
