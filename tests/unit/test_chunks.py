@@ -22,6 +22,11 @@ MIB = 1 << 20
 STREAM = shake_128(b"a stream").digest(9 * MIB)
 
 
+compiled_here = pytest.mark.skipif(
+    not gear._has_compiled(), reason="the compiled fastcdc is not installed"
+)
+
+
 def cut(data: bytes, polynomial: int = POLYNOMIAL) -> list[bytes]:
     return [bytes(chunk) for chunk in Chunker(polynomial).cut(iter((data,)))]
 
@@ -122,6 +127,7 @@ def windows() -> Iterator[bytes]:
         yield bytes(seeded.choices(b"select from where\n", k=seeded.randrange(gear.WINDOW)))
 
 
+@compiled_here
 def test_all_programs_find_the_same() -> None:
     compiled, vectorized = gear.compiled(), gear.vectorized()
     found = 0
@@ -134,6 +140,7 @@ def test_all_programs_find_the_same() -> None:
     assert found > 5
 
 
+@compiled_here
 def test_bytes_that_look_like_boundaries_everywhere_are_searched_all_the_same(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -157,6 +164,7 @@ def test_the_sample_has_the_boundary_that_is_expected() -> None:
     assert gear.plain(sample) == gear._SAMPLE_BOUNDARY
 
 
+@compiled_here
 def test_uses_the_compiled_program_in_silence() -> None:
     assert gear.fastest()[1] == ""
     assert chunks.notice() == ""
@@ -171,11 +179,13 @@ def test_says_where_the_compiled_program_is_missing(
     assert capsys.readouterr().out == ""
 
 
+@compiled_here
 def test_says_where_the_compiled_program_cannot_be_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "fastcdc.fastcdc_cy", None)
     assert "cannot be loaded" in chunks.notice()
 
 
+@compiled_here
 def test_does_not_use_a_program_that_cuts_differently(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gear, "compiled", lambda: len)
     assert "differently" in chunks.notice()
