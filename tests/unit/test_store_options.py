@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
+from holdfast.errors import ExtraMissing
 from holdfast.model.stack import VaultSpec
 from holdfast.model.store_options import StoreOptions
 from holdfast.model.urls import SshFolder, ssh_folder
 from holdfast.ports import Store
+from holdfast.runtime import stores
 from holdfast.runtime.registry import open_vault
 from holdfast.runtime.stores import open_store
 from holdfast.stores.append_only import AppendOnlyStore
@@ -150,3 +154,32 @@ def test_a_vault_is_opened_on_the_store_of_its_url() -> None:
     assert isinstance(vault, PlainVault)
     assert isinstance(vault._store, S3Store)
     assert vault._store._passing == (".holdfast/",)
+
+
+@pytest.mark.parametrize(
+    ("url", "driver", "extra"),
+    [("s3://bucket", "obstore", "s3"), ("sftp://host/x", "asyncssh", "sftp")],
+)
+def test_a_missing_driver_is_said_to_be_missing(
+    url: str, driver: str, extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stores, "find_spec", lambda name: None if name == driver else name)
+    with pytest.raises(ExtraMissing, match=driver) as caught:
+        store_for(url)
+    assert f"holdfast[{extra}]" in caught.value.hint
+    assert isinstance(store_for("backups"), LocalStore)
+
+
+def test_drivers_are_loaded_when_they_are_used() -> None:
+    script = """
+import sys
+from holdfast.model.store_options import StoreOptions
+from holdfast.runtime.stores import open_store
+for url in ("s3://bucket", "sftp://host/x"):
+    open_store("offsite", StoreOptions(url=url), ())
+print([name for name in ("asyncssh", "boto3", "botocore", "obstore") if name in sys.modules])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"

@@ -17,7 +17,6 @@ from urllib.parse import urlsplit
 from ..errors import (
     AccessRefused,
     ConnectionLost,
-    ExtraMissing,
     HoldfastError,
     ServerFailed,
     ServerUnreachable,
@@ -156,10 +155,8 @@ class Reader:
     @cached_property
     def _bucket(self) -> Bucket:
         """The bucket, once the server was asked for it: so its true region is known."""
-        try:
-            from obstore.store import S3Store as Bucket
-        except ModuleNotFoundError as error:
-            raise ExtraMissing(what="a vault on S3", package="obstore", extra="s3") from error
+        from obstore.store import S3Store as Bucket
+
         client, patience = self._client, self._client.patience
         self.meet()
         region = client.signer.region

@@ -11,6 +11,7 @@ import threading
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -18,7 +19,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ..errors import (
     AccessRefused,
     ConnectionLost,
-    ExtraMissing,
     HoldfastError,
     HostUntrusted,
     ServerFailed,
@@ -26,7 +26,7 @@ from ..errors import (
 )
 
 if TYPE_CHECKING:
-    from asyncssh import SFTPClient, SSHClientConnection
+    from asyncssh import SFTPClient, SFTPClientFile, SSHClientConnection
 
 T = TypeVar("T")
 STOPPING = 5  # seconds that ending may take
@@ -107,6 +107,10 @@ class Session:
             future.cancel()  # of somebody who was interrupted
             raise
 
+    def close_later(self, file: SFTPClientFile) -> None:
+        """Close a file for which nobody waits; that of a connection that ended is closed."""
+        self._background.submit(_closed(file))
+
     # --- in the event loop ---
 
     async def _with_client(self, work: Callable[[SFTPClient], Awaitable[T]]) -> T:
@@ -140,10 +144,8 @@ class Session:
             self._background.connection = self._sftp = None
 
     async def _connected(self) -> tuple[SSHClientConnection, SFTPClient]:
-        try:
-            import asyncssh
-        except ModuleNotFoundError as error:
-            raise ExtraMissing(what="a vault on SFTP", package="asyncssh", extra="sftp") from error
+        import asyncssh
+
         login = self.login
         chosen: dict[str, Any] = {}
         if login.user:
@@ -166,11 +168,18 @@ class Session:
                 gss_host=None,
                 **chosen,
             )
-            return connection, await connection.start_sftp_client()
+            return connection, await self._sftp_on(connection)
         except (asyncssh.Error, OSError, ValueError) as error:
             if await self._shows_another_key(error):
                 raise self._untrusted() from error
             raise self._not_connected(error) from error
+
+    async def _sftp_on(self, connection: SSHClientConnection) -> SFTPClient:
+        try:
+            return await asyncio.wait_for(connection.start_sftp_client(), self._connect_seconds)
+        except BaseException:
+            connection.abort()
+            raise
 
     async def _shows_another_key(self, error: Exception) -> bool:
         """Tell whether a server hung up because it has no key of the kind that is known.
@@ -187,7 +196,8 @@ class Session:
             return False
         host, port = self.login.host, self.login.port or SSH
         try:
-            shown = await asyncssh.get_server_host_key(host, port)
+            asking = asyncssh.get_server_host_key(host, port)
+            shown = await asyncio.wait_for(asking, self._connect_seconds)
         except (asyncssh.Error, OSError):
             return False  # it does not show any: what failed first is what counts
         known = asyncssh.match_known_hosts(self._known_hosts(), host, "", port)[0]
@@ -236,6 +246,13 @@ class Session:
 
 def _said(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+async def _closed(file: SFTPClientFile) -> None:
+    import asyncssh
+
+    with suppress(asyncssh.Error, OSError):
+        await file.close()
 
 
 class _Background:

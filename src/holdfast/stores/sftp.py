@@ -179,7 +179,7 @@ class SftpStore:
             try:
                 size = self._write(file, chunks, name)
             except BaseException:
-                self._session.begin(lambda _sftp: file.close())
+                self._session.close_later(file)
                 raise
             self._once(lambda _sftp: files.close_durably(file))
             yield aside, size
@@ -229,7 +229,7 @@ class SftpStore:
         try:
             yield file, size
         finally:
-            self._session.begin(lambda _sftp: file.close())  # nobody need wait for that
+            self._session.close_later(file)
 
     def _chunks(self, file: SFTPClientFile, size: int, name: str) -> Chunks:
         going: deque[tuple[int, Future[bytes]]] = deque()
