@@ -11,6 +11,7 @@ from __future__ import annotations
 import hmac
 from collections import deque
 from collections.abc import Iterable, Iterator
+from functools import cached_property
 
 from holdfast.model.artifact import Chunk
 
@@ -32,7 +33,12 @@ class Chunker:
 
     def __init__(self, polynomial: int) -> None:
         self._permutation = permutation(polynomial)
-        self._search, _reason = gear.fastest()
+
+    @cached_property
+    def _search(self) -> gear.Search:
+        """The program that finds boundaries: loaded for the first stream that may have one."""
+        search, _reason = gear.fastest()
+        return search
 
     def cut(self, pieces: Iterable[Chunk]) -> Iterator[Chunk]:
         """Give a stream in chunks; where it came in pieces of whatever sizes makes no difference.
