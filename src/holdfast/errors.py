@@ -349,7 +349,7 @@ class RepositoryDamaged(HoldfastError):
 class RepositoryLocked(HoldfastError):
     code, exit_status, retryable = "repository-locked", LOCKED, True
     message = N_("the repository in {where} is locked by {holder}")
-    hint_text = N_("wait for it to end; a lock that nobody holds is ignored after 30 minutes")
+    hint_text = N_("wait for it to end; if it died on another machine: `holdfast vault unlock`")
 
 
 class RepositoryLockLost(HoldfastError):

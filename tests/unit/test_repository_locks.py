@@ -6,13 +6,15 @@ import json
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
 from holdfast.errors import (
+    NoSpace,
     RepositoryDamaged,
     RepositoryLocked,
     RepositoryLockLost,
@@ -64,6 +66,8 @@ def names(repository: Repository) -> list[str]:
 def left(repository: Repository, *, exclusive: object, **changes: object) -> str:
     """Leave a lock as somebody else's: restic's where it has no evidence."""
     document = json.loads(locks.encode_lock(exclusive=False, now=NOW))
+    if isinstance(evidence := changes.get("holdfast"), dict):
+        changes["holdfast"] = document["holdfast"] | evidence
     document |= changes | {"exclusive": exclusive}
     kept = {name: value for name, value in document.items() if value is not None}
     return repository.save("locks", json.dumps(kept).encode())
@@ -177,19 +181,34 @@ def test_a_number_that_another_process_has_now_is_no_life(repository: Repository
         pass
 
 
+REBOOTED = {"boot": "another"}
+NAMESAKE = {"boot": "another", "machine": "another of this name"}
+
+
+@pytest.fixture(autouse=True)
+def _known_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Give the machine an id: containers often have none, and so nothing to prove it by."""
+    (tmp_path / "machine-id").write_text("0123456789abcdef\n")
+    monkeypatch.setattr(holders, "_MACHINE", tmp_path / "machine-id")
+    holders._place.cache_clear()
+    yield
+    holders._place.cache_clear()
+
+
 @pytest.mark.parametrize(
     ("changes", "later", "dead", "stale"),
     [
         ({}, timedelta(0), False, False),  # we ourselves
         ({}, DAY, False, True),  # we live, however old the lock: restic would not know
-        ({"holdfast": None}, timedelta(minutes=29), False, False),
-        ({"holdfast": None}, timedelta(minutes=31), True, True),  # restic's here, by our own clock
+        ({"holdfast": REBOOTED}, timedelta(minutes=29), False, False),
+        ({"holdfast": REBOOTED}, timedelta(minutes=31), True, True),
+        ({"holdfast": REBOOTED, "hostname": "elsewhere"}, DAY, False, True),
+        ({"holdfast": NAMESAKE}, DAY, False, True),
+        ({"holdfast": None}, DAY, False, True),  # restic's
         ({"holdfast": None, "pid": 2**22 + 5}, timedelta(0), False, True),
         ({"holdfast": None, "hostname": "elsewhere"}, timedelta(0), False, False),
         ({"holdfast": None, "hostname": "elsewhere"}, DAY, False, True),  # its clock, or ours
         ({"holdfast": None, "hostname": "elsewhere"}, -DAY, False, False),
-        ({"holdfast": {"boot": "other", "space": "x", "started": 1}}, timedelta(0), False, False),
-        ({"holdfast": {"boot": "other", "space": "x", "started": 1}}, DAY, True, True),
         ({"holdfast": "nonsense"}, timedelta(0), False, False),
         ({"holdfast": {"boot": 7}}, timedelta(0), False, False),
     ],
@@ -202,11 +221,28 @@ def test_who_is_taken_for_dead_and_who_for_stale(
     assert (is_dead(lock, NOW + later), is_stale(lock, NOW + later)) == (dead, stale)
 
 
+def test_the_first_error_is_the_one_that_is_raised(repository: Repository) -> None:
+    store = repository.store
+    assert isinstance(store, MemoryStore)
+
+    def away(name: str) -> None:
+        raise VaultUnavailable(vault="memory", path=name, reason="away")
+
+    def fail() -> None:
+        raise NoSpace(path="disk")
+
+    store.delete = away  # type: ignore[method-assign]
+    with pytest.raises(NoSpace), locked(repository):
+        fail()
+    with pytest.raises(VaultUnavailable), locked(repository):
+        pass
+
+
 @pytest.mark.parametrize("off", [-DAY, DAY])
 def test_a_clock_that_is_off_by_a_day_takes_nobody_for_dead(
     repository: Repository, off: timedelta
 ) -> None:
-    left(repository, exclusive=False, hostname="elsewhere")
+    left(repository, exclusive=False, holdfast=NAMESAKE)
     times = Times(now=lambda: NOW + off, sleep=lambda _seconds: None)
     with pytest.raises(RepositoryLocked), locked(repository, exclusive=True, times=times):
         pass

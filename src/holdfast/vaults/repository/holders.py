@@ -7,8 +7,10 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from hashlib import sha256
 from pathlib import Path
 
+_MACHINE = Path("/etc/machine-id")
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 _SPACE = Path("/proc/self/ns/pid")
 _GONE = {b"Z", b"X"}  # killed, but not yet reaped by its parent: it holds nothing any more
@@ -23,35 +25,45 @@ class Holder:
 
     host: str
     pid: int
+    machine: str = ""
     boot: str = ""
     space: str = ""
     started: int = -1  # ticks after boot
 
     def evidence(self) -> dict[str, str | int]:
         """Return what a lock of ours says beyond what restic's say."""
-        return {"boot": self.boot, "space": self.space, "started": self.started}
+        return {name: getattr(self, name) for name in ("machine", "boot", "space", "started")}
 
 
 def this_holder() -> Holder:
     """Return this process."""
-    boot, space = _place()
+    machine, boot, space = _place()
     found = _state(os.getpid())
-    return Holder(socket.gethostname(), os.getpid(), boot, space, found[1] if found else -1)
+    started = found[1] if found else -1
+    return Holder(socket.gethostname(), os.getpid(), machine, boot, space, started)
 
 
 def holder_of(host: str, pid: int, evidence: object) -> Holder:
     """Return the process that a lock speaks of; evidence not of our form says nothing."""
-    if isinstance(evidence, Mapping):
-        boot, space, started = (evidence.get(key) for key in ("boot", "space", "started"))
-        if isinstance(boot, str) and isinstance(space, str) and isinstance(started, int):
-            return Holder(host, pid, boot, space, started)
-    return Holder(host, pid)
+    found = evidence if isinstance(evidence, Mapping) else {}
+    machine, boot, space = (str(found.get(key) or "") for key in ("machine", "boot", "space"))
+    started = found.get("started")
+    return Holder(host, pid, machine, boot, space, started if isinstance(started, int) else -1)
 
 
 def is_known(holder: Holder) -> bool:
     """Tell whether it can be said from here if a process lives: same boot, same numbers."""
-    boot, space = _place()
+    _machine, boot, space = _place()
     return bool(boot) and (holder.boot, holder.space) == (boot, space) and holder.started >= 0
+
+
+def is_of_this_machine(holder: Holder) -> bool:
+    """Tell whether it is certain that a process was one of this machine, at whatever boot.
+
+    A name is not enough: many machines are called as they came.
+    """
+    machine, _boot, _space = _place()
+    return bool(machine) and (holder.host, holder.machine) == (socket.gethostname(), machine)
 
 
 def is_over(holder: Holder) -> bool:
@@ -72,11 +84,18 @@ def number_is_free(holder: Holder) -> bool:
 
 
 @cache
-def _place() -> tuple[str, str]:
+def _place() -> tuple[str, str, str]:
+    """Return this machine, its boot, and its numbering of processes; empty what is not known."""
     try:
-        return _BOOT.read_text("ascii").strip(), str(_SPACE.readlink())
+        boot, space = _BOOT.read_text("ascii").strip(), str(_SPACE.readlink())
+    except OSError:  # no /proc: then of no process anything is known
+        boot, space = "", ""
+    try:
+        machine = _MACHINE.read_bytes().strip()
     except OSError:
-        return "", ""  # no /proc: then of no process anything is known
+        machine = b""
+    # Hashed: systemd asks not to show the id itself to others.
+    return sha256(b"holdfast lock " + machine).hexdigest()[:32] if machine else "", boot, space
 
 
 def _state(pid: int) -> tuple[bytes, int] | None:

@@ -4,10 +4,10 @@ Many may read and add at once, under shared locks; what removes needs the exclus
 no other. A lock is a file that its holder replaces every five minutes by a younger one.
 
 restic refuses while there is any lock in the way, however old, until somebody runs its ``unlock``.
-We pass over a lock of which it is certain that nobody holds it any more: its process was one of
-this machine and has ended, by evidence that our locks carry; or it says that it is of this machine,
-whose clock is ours, and was not replaced for half an hour. By the clock of another machine, which
-may be off by a day, nobody is ever taken for dead; `unlock` is for that.
+We pass over a lock of which it is certain that nobody holds it any more, by evidence that our own
+locks carry: its process has ended; or it was taken on this machine, in another container or before
+the last start, and was not replaced for half an hour by the clock that is ours too. By the clock of
+another machine, which may be off by a day, nobody is ever taken for dead; `unlock` is for that.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -163,8 +163,11 @@ def locked(
     try:
         held.start()
         yield held
-    finally:
-        held.end()
+    except BaseException:
+        with suppress(HoldfastError):  # not what went wrong first; others find that we are gone
+            held.end()
+        raise
+    held.end()
 
 
 def _take(
@@ -209,7 +212,7 @@ def is_dead(lock: Lock, now: datetime) -> bool:
     """Tell whether it is certain that nobody holds a lock any more."""
     if holders.is_known(lock.holder):
         return holders.is_over(lock.holder)
-    return lock.holder.host == holders.this_holder().host and _age(lock, now) > STALE
+    return holders.is_of_this_machine(lock.holder) and _age(lock, now) > STALE
 
 
 def is_stale(lock: Lock, now: datetime) -> bool:
