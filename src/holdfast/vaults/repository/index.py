@@ -16,7 +16,7 @@ from .blobs import ID_SIZE, Kind, Located, check_located
 from .crypto import OVERHEAD
 from .damage import DamagedError
 from .packs import Pack
-from .table import Table
+from .table import Marks, Table
 from .unpacked import from_json, to_json
 
 LARGEST_DOCUMENT = 128 << 20  # restic ends an index file after the pack that reaches 50,000 blobs
@@ -24,6 +24,8 @@ BLOBS_PER_FILE = 50_000
 
 _BLOB = struct.Struct(f">{ID_SIZE}sIIII")  # id, pack number, offset, length, size if compressed
 _PACK = struct.Struct(f">{ID_SIZE}sI")
+
+Row = tuple[bytes, int, int, int, int]  # as `_BLOB` has it
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,29 @@ class Index:
         """Give the id of every pack that there is said to be."""
         held = bytes(self._packs)
         yield from (held[at : at + ID_SIZE] for at in range(0, len(held), ID_SIZE))
+
+    # --- counting: nobody may add meanwhile ---
+
+    def marks(self, kind: Kind) -> Marks:
+        """Return a mark for each of `rows`, and for each of the `places` of a blob in order."""
+        return Marks(self._tables[kind])
+
+    def rows(self, kind: Kind) -> Iterator[Row]:
+        """Give every place of every blob of a kind, unchecked, as fast as that can be done."""
+        for bucket in self._tables[kind].buckets():
+            yield from _BLOB.iter_unpack(bucket)
+
+    def pack_count(self) -> int:
+        """Return how many packs there are said to be; they are numbered from 0."""
+        return len(self._packs) // ID_SIZE
+
+    def pack(self, number: int) -> bytes:
+        """Return the id of a pack by its number."""
+        return bytes(self._packs[number * ID_SIZE : (number + 1) * ID_SIZE])
+
+    def pack_number(self, pack: bytes) -> int | None:
+        """Return the number of a pack; None for one that no index file lists."""
+        return next((_PACK.unpack(found)[1] for found in self._numbers.find(pack)), None)
 
     # --- adding ---
 
@@ -143,19 +168,18 @@ class Index:
                 table.add(record)
 
     def _number(self, pack: bytes) -> int:
-        for found in self._numbers.find(pack):
-            number: int = _PACK.unpack(found)[1]
-            return number
-        number = len(self._packs) // ID_SIZE
+        found = self.pack_number(pack)
+        if found is not None:
+            return found
+        number = self.pack_count()
         self._numbers.add(_PACK.pack(pack, number))
         self._packs += pack
         return number
 
     def _place(self, kind: Kind, record: bytes) -> Place:
         id_, number, offset, length, size = _BLOB.unpack(record)
-        pack = bytes(self._packs[number * ID_SIZE : (number + 1) * ID_SIZE])
         located = Located(kind, id_, offset, length, size or length - OVERHEAD, size > 0)
-        return Place(pack, check_located(located))
+        return Place(self.pack(number), check_located(located))
 
     def _ready(self, *, everything: bool) -> int:
         """Return how many of the packs that are not saved make the next file."""
@@ -170,10 +194,11 @@ class Index:
 
 def encode(packs: Iterable[Pack]) -> bytes:
     """Return the document of an index file that lists these packs."""
-    return to_json({"packs": [_listed(pack) for pack in packs]})
+    return to_json({"packs": [listed(pack) for pack in packs]})
 
 
-def _listed(pack: Pack) -> dict[str, Any]:
+def listed(pack: Pack) -> dict[str, Any]:
+    """Return what an index file says of a pack."""
     return {"id": pack.id.hex(), "blobs": [_entry(blob) for blob in pack.blobs]}
 
 

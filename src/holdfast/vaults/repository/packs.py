@@ -31,6 +31,9 @@ _KINDS = (Kind.DATA, Kind.TREE)
 _IS_COMPRESSED = 2  # the bit of the type byte
 MOST_BLOBS = (LARGEST_HEADER - OVERHEAD) // _COMPRESSED.size
 
+EMPTY_SIZE = OVERHEAD + _LENGTH.size  # bytes of a pack without blobs
+ENTRY_SIZE = (_PLAIN.size, _COMPRESSED.size)  # that a blob adds in the header; [1] if compressed
+
 Part = Callable[[int, int], bytes]  # offset and length to bytes of a pack
 
 

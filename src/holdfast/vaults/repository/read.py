@@ -156,29 +156,37 @@ def _batches(wanted: Iterator[Wanted]) -> Iterator[list[Wanted | HoldfastError]]
 
 
 def _load(repository: Repository, batch: Sequence[Wanted | HoldfastError]) -> list[Result]:
-    wanted = {
-        item[0].blob.id: item for item in batch if not isinstance(item, _Head | HoldfastError)
-    }
-    plain: dict[bytes, bytes | HoldfastError] = {}
-    for run in _runs(sorted((places[0] for places in wanted.values()), key=_position)):
-        try:
-            plain.update(_run(repository, run))
-        except HoldfastError:  # one of them: each on its own, and from other packs
-            plain.update(
-                {place.blob.id: _alone(repository, wanted[place.blob.id]) for place in run}
-            )
+    wanted = [item for item in batch if not isinstance(item, _Head | HoldfastError)]
+    plain = read_blobs(repository, wanted)
     return [
         item if isinstance(item, _Head | HoldfastError) else plain[item[0].blob.id]
         for item in batch
     ]
 
 
+def read_blobs(
+    repository: Repository, wanted: Iterable[Places]
+) -> dict[bytes, bytes | HoldfastError]:
+    """Return the plaintext of blobs of one kind by their ids, or what is wrong with them.
+
+    What lies close together is read with one call. All are held at once.
+    """
+    by_id = {places[0].blob.id: places for places in wanted}
+    plain: dict[bytes, bytes | HoldfastError] = {}
+    for run in runs(sorted((places[0] for places in by_id.values()), key=_position)):
+        try:
+            plain.update(_run(repository, run))
+        except HoldfastError:  # one of them: each on its own, and from other packs
+            plain.update({place.blob.id: _alone(repository, by_id[place.blob.id]) for place in run})
+    return plain
+
+
 def _position(place: Place) -> tuple[bytes, int]:
     return place.pack, place.blob.offset
 
 
-def _runs(places: Iterable[Place]) -> Iterator[list[Place]]:
-    """Give blobs that lie close together in one pack as one run."""
+def runs(places: Iterable[Place]) -> Iterator[list[Place]]:
+    """Give blobs that lie close together in one pack as one run, given in the order they lie in."""
     run: list[Place] = []
     start = end = 0
     for place in places:
@@ -197,13 +205,18 @@ def _runs(places: Iterable[Place]) -> Iterator[list[Place]]:
 
 def _run(repository: Repository, run: Sequence[Place]) -> Iterator[tuple[bytes, bytes]]:
     """Read a run with one call, and give its blobs."""
+    for place, stored in read_run(repository, run):
+        with damage_in(repository.where, pack_name(place.pack)):
+            yield place.blob.id, unseal_blob(repository.key, place.blob, stored)
+
+
+def read_run(repository: Repository, run: Sequence[Place]) -> Iterator[tuple[Place, memoryview]]:
+    """Read a run with one call, and give its blobs sealed, as they lie there."""
     start, last = run[0].blob.offset, run[-1].blob
     read = memoryview(repository.part(run[0].pack, start, last.offset + last.length - start))
-    with damage_in(repository.where, pack_name(run[0].pack)):
-        for place in run:
-            at = place.blob.offset - start
-            stored = read[at : at + place.blob.length]
-            yield place.blob.id, unseal_blob(repository.key, place.blob, stored)
+    for place in run:
+        at = place.blob.offset - start
+        yield place, read[at : at + place.blob.length]
 
 
 def _alone(repository: Repository, places: Places) -> bytes | HoldfastError:

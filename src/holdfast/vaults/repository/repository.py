@@ -7,14 +7,13 @@ by its id. What fails names the file and says why.
 from __future__ import annotations
 
 import threading
-from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 
 from holdfast.errors import BackupExists, ConfigInvalid, RepositoryDamaged, ValueTooShort
 from holdfast.ports import Store
 
+from .ahead import in_order
 from .blobs import Kind, unseal_blob
 from .config import VERSION, Config
 from .crypto import Key
@@ -90,23 +89,20 @@ class Repository:
             if not self._listed.issubset(names):
                 self.index, self._listed = Index(), set()
             while new := [name for name in names if name not in self._listed]:
-                for name, document in self._documents(new):
+                for name, document in self.index_documents(new):
                     self._listed.add(name)
                     if document is not None:
                         with damage_in(self.where, f"{INDEX}/{name}"):
                             self.index.load(document)
                 names = self.names(INDEX)
 
-    def _documents(self, names: list[str]) -> Iterator[tuple[str, bytes | None]]:
-        """Read index files ahead, `_AHEAD` at once; None for those that are gone."""
-        with ThreadPoolExecutor(_AHEAD, "index") as threads:
-            coming: deque[tuple[str, Future[bytes | None]]] = deque()
-            for name in names:
-                coming.append((name, threads.submit(self._index_file, name)))
-                if len(coming) > _AHEAD:
-                    first, document = coming.popleft()
-                    yield first, document.result()
-            yield from ((name, document.result()) for name, document in coming)
+    def index_files(self) -> list[str]:
+        """Return the names of the index files that are taken in, sorted."""
+        return sorted(self._listed)
+
+    def index_documents(self, names: Iterable[str]) -> Iterator[tuple[str, bytes | None]]:
+        """Read index files, some of them ahead; None for those that are gone."""
+        return in_order(_AHEAD, lambda name: (name, self._index_file(name)), names)
 
     def _index_file(self, name: str) -> bytes | None:
         try:

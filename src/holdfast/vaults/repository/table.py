@@ -8,7 +8,9 @@ a record takes its own bytes and a few per cent of room to grow.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator
+from itertools import accumulate
 
 from .blobs import ID_SIZE
 
@@ -47,13 +49,28 @@ class Table:
     def find(self, id_: bytes) -> Iterator[bytes]:
         """Give the records with this id, the id included, in the order they were added."""
         bucket = self._buckets[id_[0] << 8 | id_[1]]
-        if bucket is None:
-            return
+        if bucket is not None:
+            for at in self._starts(bucket, id_):
+                yield bytes(bucket[at : at + self._step])
+
+    def numbers(self, id_: bytes) -> Iterator[int]:
+        """Give where the records of `find` stand in their bucket, counted in records."""
+        bucket = self._buckets[id_[0] << 8 | id_[1]]
+        if bucket is not None:
+            for at in self._starts(bucket, id_):
+                yield at // self._step
+
+    def counts(self) -> Iterator[int]:
+        """Give how many records each bucket holds."""
+        for bucket in self._buckets:
+            yield 0 if bucket is None else len(bucket) // self._step
+
+    def _starts(self, bucket: bytearray, id_: bytes) -> Iterator[int]:
         at = bucket.find(id_)
         while at >= 0:
             beside = at % self._step
             if not beside:  # and not a part of two records that happens to look like it
-                yield bytes(bucket[at : at + self._step])
+                yield at
             at = bucket.find(id_, at - beside + self._step if not beside else at + 1)
 
     def records(self) -> Iterator[bytes]:
@@ -62,3 +79,24 @@ class Table:
             if bucket is not None:
                 held = bytes(bucket)
                 yield from (held[at : at + self._step] for at in range(0, len(held), self._step))
+
+    def buckets(self) -> Iterator[bytes]:
+        """Give the records of each bucket in one piece, in the order of `records`."""
+        yield from (bytes(bucket) for bucket in self._buckets if bucket is not None)
+
+
+class Marks:
+    """A small number beside each record of a table, 0 at first: a byte each.
+
+    ``values`` has them in the order of `Table.records`. Nobody may add to the table meanwhile.
+    """
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+        self._first = array("Q", accumulate(table.counts(), initial=0))
+        self.values = bytearray(len(table))
+
+    def places(self, id_: bytes) -> list[int]:
+        """Return where in ``values`` the marks of the records with this id are."""
+        first = self._first[id_[0] << 8 | id_[1]]
+        return [first + number for number in self._table.numbers(id_)]

@@ -11,7 +11,7 @@ import platform
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import ClassVar
 
 from holdfast import __version__
 from holdfast.errors import (
+    AppendOnly,
     BackupDamaged,
     BackupExists,
     BackupPinned,
@@ -38,16 +39,18 @@ from holdfast.ports import Damaged, Store
 from .backups import Backups, Sealed
 from .draft import RepositoryDraft, digest_of
 from .locks import FOLDER as LOCKS
-from .locks import locked, remove_dead, unlock
+from .locks import HeldLock, locked, remove_dead, unlock
 from .marks import OWN, Marked
 from .nodes import Node
 from .opening import init_repository, open_repository
 from .options import RepositoryOptions
 from .passwords import add_key, change_password, key_files, remove_key
-from .presence import Presence
+from .presence import PACKS, Presence
+from .prune import TOLERATED, Pruned, prune
 from .read import read_file, read_tree
 from .repository import Repository
 from .snapshots import delete_snapshot
+from .steps import Observer, nobody
 from .walk import find
 from .write import Writer
 
@@ -358,6 +361,36 @@ class RepositoryVault:
     def free(self) -> int | None:
         """Return how many bytes there is room for, if that is known."""
         return self._store.free()
+
+    # --- upkeep ---
+
+    def prune(
+        self,
+        *,
+        tolerated: float = TOLERATED,
+        dry_run: bool = False,
+        observer: Observer = nobody,
+    ) -> Pruned:
+        """Remove what no backup needs any more; see `prune.prune`.
+
+        Raises:
+            RepositoryLocked: others work on the repository. A dry run is in nobody's way.
+            AppendOnly: nothing may be removed from here.
+
+        """
+        if self._options.append_only and not dry_run:
+            raise AppendOnly(vault=self.name, path=PACKS)
+        with self._upkeep(exclusive=not dry_run) as held:
+            return prune(
+                self.repository,
+                tolerated=tolerated,
+                dry_run=dry_run,
+                still_ours=held.check,
+                observer=observer,
+            )
+
+    def _upkeep(self, *, exclusive: bool) -> AbstractContextManager[HeldLock]:
+        return locked(self.repository, exclusive=exclusive, patience=self._options.lock_wait)
 
 
 def _newest(found: list[Sealed | Damaged], host: str) -> Sealed | None:
