@@ -73,15 +73,26 @@ def login_of(server: SshServer, **changes: Any) -> Login:
     return Login(**given | changes)
 
 
+@functools.cache
+def shared_session() -> Session:
+    """Return a connection to the shared server: to make one takes a while."""
+    return Session("vault offsite", login_of(shared_ssh()), 5.0, 10.0)
+
+
 def sftp_store(
-    server: SshServer,
+    server: SshServer | None = None,
     folder: str | Path = "",
     *,
     connect: float = 5.0,
     answer: float = 10.0,
     **changes: Any,
 ) -> SftpStore:
-    """Return a store in a folder of a server, a new one unless it is said which."""
-    place = folder or server.folder / secrets.token_hex(6)
-    session = Session("vault offsite", login_of(server, **changes), connect, answer)
-    return SftpStore(session, str(place))
+    """Return a store in a folder of a server, a new one unless it is said which.
+
+    Without a server it is the shared one, by the shared connection.
+    """
+    place = folder or (server or shared_ssh()).folder / secrets.token_hex(6)
+    if server is None:
+        return SftpStore(shared_session(), str(place))
+    login = login_of(server, **changes)
+    return SftpStore(Session("vault offsite", login, connect, answer), str(place))

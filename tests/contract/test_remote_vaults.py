@@ -6,7 +6,7 @@ from pathlib import Path
 
 from holdfast.ports import Store
 from tests.contract.test_vaults import PlainVaultContract
-from tests.stores_world import s3_store, sftp_store, shared_ssh
+from tests.stores_world import s3_store, sftp_store
 
 
 class TestPlainVaultOnS3(PlainVaultContract):
@@ -19,4 +19,4 @@ class TestPlainVaultOnSftp(PlainVaultContract):
     home = "manifests/"
 
     def make_store(self, folder: Path) -> Store:
-        return sftp_store(shared_ssh())
+        return sftp_store()

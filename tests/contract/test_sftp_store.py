@@ -6,9 +6,9 @@ from pathlib import Path
 
 from holdfast.ports import Store
 from holdfast.testing.store_contract import StoreContract
-from tests.stores_world import sftp_store, shared_ssh
+from tests.stores_world import sftp_store
 
 
 class TestSftpStore(StoreContract):
     def make_store(self, folder: Path) -> Store:
-        return sftp_store(shared_ssh())
+        return sftp_store()

@@ -76,7 +76,7 @@ def everything(store: SftpStore) -> list[str]:
 
 
 def test_large_values_come_back_and_are_private() -> None:
-    store, data = sftp_store(shared_ssh()), value(1, 9 * MIB + 7)
+    store, data = sftp_store(), value(1, 9 * MIB + 7)
     assert store.put("data/0a/large", in_pieces(data)) == len(data)
     assert content(store, "data/0a/large") == data
     file = folder_of(store) / "data" / "0a" / "large"
@@ -105,7 +105,7 @@ def test_a_taken_name_stays_as_it_is_whatever_the_server_can(
 
     if name == "none":
         monkeypatch.setattr(asyncssh.SFTPClient, "link", unsupported)
-    store = sftp_store(shared_ssh())
+    store = sftp_store()
 
     def overtaken() -> Iterator[bytes]:
         yield b"second"
@@ -118,7 +118,7 @@ def test_a_taken_name_stays_as_it_is_whatever_the_server_can(
 
 
 def test_a_pipe_or_a_link_is_no_value(tmp_path: Path) -> None:
-    store = sftp_store(shared_ssh(), tmp_path)
+    store = sftp_store(folder=tmp_path)
     (tmp_path / "secret").write_text("1")
     (tmp_path / "link").symlink_to(tmp_path / "secret")
     os.mkfifo(tmp_path / "pipe")
@@ -130,7 +130,7 @@ def test_a_pipe_or_a_link_is_no_value(tmp_path: Path) -> None:
 
 
 def test_a_value_that_is_cut_while_it_is_read_is_no_value(tmp_path: Path) -> None:
-    store = sftp_store(shared_ssh(), tmp_path)
+    store = sftp_store(folder=tmp_path)
     store.put("value", in_pieces(bytes(9 * MIB)))
     with pytest.raises(VaultUnavailable), store.get("value") as chunks:  # noqa: PT012 - two steps
         next(chunks)
@@ -139,7 +139,7 @@ def test_a_value_that_is_cut_while_it_is_read_is_no_value(tmp_path: Path) -> Non
 
 
 def test_only_old_leftovers_are_swept_by_the_clock_of_the_server() -> None:
-    store = sftp_store(shared_ssh())
+    store = sftp_store()
     store.put("value", iter((b"1",)))
     young, old = (folder_of(store) / f".incoming-{name}" for name in ("young", "old"))
     for file in (young, old):
@@ -323,7 +323,7 @@ def test_a_server_killed_in_the_middle_of_a_put() -> None:
 
 
 def test_a_source_that_breaks_off_leaves_nothing() -> None:
-    store = sftp_store(shared_ssh())
+    store = sftp_store()
 
     def breaking() -> Iterator[bytes]:
         yield from in_pieces(bytes(9 * MIB))
@@ -338,7 +338,7 @@ def test_a_source_that_breaks_off_leaves_nothing() -> None:
 def test_a_full_disk_is_said_to_be_full(tmp_path: Path) -> None:
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(tmp_path)], check=True)
     try:
-        store = sftp_store(shared_ssh(), tmp_path / "vault")
+        store = sftp_store(folder=tmp_path / "vault")
         store.put("small", iter((b"1",)))
         free = store.free()
         assert free is not None
@@ -359,7 +359,7 @@ def test_a_folder_that_may_not_be_written_is_told_apart(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(_sftp_files, "create_aside", refused)
     with pytest.raises(AccessRefused, match="Permission denied"):
-        sftp_store(shared_ssh()).put("value", iter((b"1",)))
+        sftp_store().put("value", iter((b"1",)))
 
 
 def test_a_server_that_tells_nonsense_is_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -370,4 +370,4 @@ def test_a_server_that_tells_nonsense_is_not_believed(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(asyncssh.SFTPClient, "readdir", lying)
     with pytest.raises(HoldfastError, match="no name"):
-        list(sftp_store(shared_ssh()).names())
+        list(sftp_store().names())
