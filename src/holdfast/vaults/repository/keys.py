@@ -7,7 +7,6 @@ into a new repository does.
 
 from __future__ import annotations
 
-import binascii
 import os
 import socket
 from base64 import b64decode, b64encode
@@ -180,5 +179,5 @@ def _to_base64(data: bytes) -> str:
 def _from_base64(text: object) -> bytes:
     try:
         return b64decode(str(text), validate=True)
-    except binascii.Error as error:
+    except ValueError as error:
         raise DamagedError("it holds what is not base64") from error
