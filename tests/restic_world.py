@@ -25,6 +25,12 @@ CHEAP = keys.Cost(1 << 10, 8, 1)
 NOW = datetime(2026, 2, 4, 12, 0, 0, 123456, UTC)
 
 
+def locked_status(version: str) -> int:
+    """Return how a restic ends that finds the repository locked: since 0.17 as we do."""
+    said = subprocess.run([RESTICS[version], "version"], capture_output=True, text=True, check=True)
+    return 11 if tuple(map(int, said.stdout.split()[1].split(".")[:2])) >= (0, 17) else 1
+
+
 def restic(version: str, repository: Path, *arguments: str, status: int = 0) -> str:
     """Run a restic on a repository, and return what it said; it must end with this status."""
     done = subprocess.run(

@@ -31,6 +31,7 @@ from tests.restic_world import (
     RESTICS,
     files_of,
     keep,
+    locked_status,
     made,
     opened,
     restic,
@@ -335,11 +336,11 @@ def test_restic_respects_our_locks(ours: Path, version: str) -> None:
     repository = opened(ours)
     with locked(repository, exclusive=True):
         assert "already locked exclusively by PID" in restic(
-            version, ours, "snapshots", status=11 if version == "0.18" else 1
+            version, ours, "snapshots", status=locked_status(version)
         )
     with locked(repository):
         restic(version, ours, "snapshots")
-        restic(version, ours, "prune", status=11 if version == "0.18" else 1)
+        restic(version, ours, "prune", status=locked_status(version))
     restic(version, ours, "prune", "--dry-run")
     assert list(locks.locks(repository)) == []
 
