@@ -42,7 +42,16 @@ def options(url: str, **given: Any) -> StoreOptions:
     ],
 )
 def test_urls_lead_to_places(url: str, place: Path | str) -> None:
-    assert options(url).url == place
+    found = options(url).url
+    assert (found, type(found)) == (place, type(place))
+
+
+def test_urls_in_json_are_read_alike() -> None:
+    read = StoreOptions.model_validate_json
+    assert read('{"url": "s3://bucket", "region": "eu-west-3"}').scheme == "s3"
+    assert read('{"url": "/mnt/backups"}').url == Path("/mnt/backups")
+    with pytest.raises(ValidationError, match="is not text"):
+        read('{"url": 5}')
 
 
 @pytest.mark.parametrize(

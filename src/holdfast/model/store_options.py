@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import (
-    AfterValidator,
-    BeforeValidator,
     ByteSize,
+    PlainValidator,
     ValidationInfo,
     WithJsonSchema,
     model_validator,
@@ -22,12 +21,16 @@ FILE, S3, SFTP = "file", "s3", "sftp"
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):/")
 
 
-def _place(url: object) -> object:
+def _place(url: object, info: ValidationInfo) -> Path | str:
     """Return a folder as a path, and what is elsewhere as it is written."""
     not_nothing(url)
-    if not isinstance(url, str) or not (found := _SCHEME.match(url)):
-        return Path(url) if isinstance(url, str) else url
-    scheme = found[1]
+    if isinstance(url, Path):
+        return beside_the_file(url, info)
+    if not isinstance(url, str):
+        raise ValueError("is not text")  # noqa: TRY004 - the error that pydantic expects
+    scheme = found[1] if (found := _SCHEME.match(url)) else ""
+    if not scheme:
+        return beside_the_file(Path(url), info)
     if scheme == FILE and url.startswith("file:///"):
         return Path(url.removeprefix("file://"))
     if scheme == S3:
@@ -39,16 +42,8 @@ def _place(url: object) -> object:
     return url
 
 
-def _local(place: Path | str, info: ValidationInfo) -> Path | str:
-    return beside_the_file(place, info) if isinstance(place, Path) else place
-
-
-Place = Annotated[
-    Path | str,
-    BeforeValidator(_place),
-    AfterValidator(_local),
-    WithJsonSchema({"type": "string"}),
-]
+# No union of types: in JSON, pydantic would take every text for a path.
+Place = Annotated[Path | str, PlainValidator(_place), WithJsonSchema({"type": "string"})]
 Rate = Annotated[ByteSize, WithJsonSchema({"type": ["integer", "string"]})]
 
 
