@@ -28,9 +28,9 @@ from .packs import pack_name
 from .repository import Repository
 from .walk import Note, walk
 
-BATCH = 8 << 20  # bytes of plaintext read together
-MOST_IN_BATCH = 2000  # entries and blobs
 THREADS = min(8, (os.cpu_count() or 1) + 2)  # some wait for the store while others compute
+BATCH = (32 << 20) // THREADS  # bytes of plaintext read together: as many, however many threads
+MOST_IN_BATCH = 2000  # entries and blobs
 GAP = 64 << 10  # bytes not wanted that are read rather than asking once more
 LONGEST_PART = 16 << 20
 
