@@ -92,6 +92,10 @@ class Index:
         for bucket in self._tables[kind].buckets():
             yield from _BLOB.iter_unpack(bucket)
 
+    def copies(self) -> int:
+        """Count the second, third and further copies of blobs."""
+        return sum(table.again() for table in self._tables.values())
+
     def pack_count(self) -> int:
         """Return how many packs there are said to be; they are numbered from 0."""
         return len(self._packs) // ID_SIZE

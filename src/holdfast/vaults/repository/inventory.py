@@ -50,3 +50,12 @@ def implied_sizes(index: Index) -> array[int]:
         for _id, number, _offset, length, size in index.rows(kind):
             sizes[number] += length + ENTRY_SIZE[size > 0]
     return sizes
+
+
+def blob_counts(index: Index) -> array[int]:
+    """Return how many blobs the index lists in each pack, by its number."""
+    counts = array("Q", bytes(8 * index.pack_count()))
+    for kind in Kind:
+        for _id, number, _offset, _length, _size in index.rows(kind):
+            counts[number] += 1
+    return counts

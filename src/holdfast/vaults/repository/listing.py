@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .blobs import Kind
+from holdfast.errors import RepositoryDamaged
+
 from .damage import DamagedError, damage_in
 from .index import BLOBS_PER_FILE, listed
+from .inventory import blob_counts
 from .packs import Pack
 from .repository import INDEX, Repository
 from .unpacked import from_json, to_json
@@ -65,16 +67,16 @@ def replace_listings(
     Small files are joined, too. Files that list nothing that goes stay. A pack is left out where
     another file lists all of it.
     """
-    sizes = _blobs_of_packs(repository)
+    counts = blob_counts(repository.index)
     files = [
-        _file(name, packs, sizes, goes)
+        _file(name, packs, counts, goes)
         for name, packs in _documents(repository, repository.index_files())
     ]
     small = [file.name for file in files if not file.goes and file.blobs < SMALL]
     replaced = [file.name for file in files if file.goes]
     if replaced or len(small) > 1:
         replaced += small
-    gone, kept = set(replaced), bytearray(len(sizes))
+    gone, kept = set(replaced), bytearray(len(counts))
     for file in files:
         if file.name not in gone:
             for number in file.whole:
@@ -82,7 +84,7 @@ def replace_listings(
     for _name, packs in _documents(repository, replaced):
         for number, pack in packs:
             if not goes(number) and not kept[number]:
-                kept[number] = len(pack["blobs"]) == sizes[number]
+                kept[number] = len(pack["blobs"]) == counts[number]
                 listing.add(pack)
     return replaced
 
@@ -90,7 +92,7 @@ def replace_listings(
 def _file(
     name: str,
     packs: Iterable[tuple[int, dict[str, Any]]],
-    sizes: array[int],
+    counts: array[int],
     goes: Callable[[int], bool],
 ) -> _File:
     file = _File(name)
@@ -98,7 +100,7 @@ def _file(
         blobs = len(pack["blobs"])
         file.blobs += blobs
         file.goes = file.goes or goes(number)
-        if blobs == sizes[number]:
+        if blobs == counts[number]:
             file.whole.append(number)
     return file
 
@@ -108,6 +110,8 @@ def _documents(
 ) -> Iterator[tuple[str, list[tuple[int, dict[str, Any]]]]]:
     """Give what index files list, with the numbers of the packs. The index has taken it in."""
     for name, document in repository.index_documents(names):
+        if isinstance(document, RepositoryDamaged):
+            raise document
         with damage_in(repository.where, f"{INDEX}/{name}"):
             if document is None:
                 raise DamagedError("somebody removed it meanwhile")
@@ -119,11 +123,3 @@ def _numbered(repository: Repository, pack: dict[str, Any]) -> tuple[int, dict[s
     if number is None:
         raise DamagedError("it is not the one that was read before")
     return number, {"id": pack["id"], "blobs": pack["blobs"] or []}
-
-
-def _blobs_of_packs(repository: Repository) -> array[int]:
-    counts = array("L", bytes(array("L").itemsize * repository.index.pack_count()))
-    for kind in Kind:
-        for _id, number, _offset, _length, _size in repository.index.rows(kind):
-            counts[number] += 1
-    return counts

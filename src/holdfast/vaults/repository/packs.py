@@ -34,7 +34,7 @@ MOST_BLOBS = (LARGEST_HEADER - OVERHEAD) // _COMPRESSED.size
 EMPTY_SIZE = OVERHEAD + _LENGTH.size  # bytes of a pack without blobs
 ENTRY_SIZE = (_PLAIN.size, _COMPRESSED.size)  # that a blob adds in the header; [1] if compressed
 
-Part = Callable[[int, int], bytes]  # offset and length to bytes of a pack
+Part = Callable[[int, int], Chunk]  # offset and length to bytes of a pack
 
 
 @dataclass(frozen=True, slots=True)

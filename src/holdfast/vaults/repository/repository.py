@@ -7,7 +7,7 @@ by its id. What fails names the file and says why.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 
 from holdfast.errors import BackupExists, ConfigInvalid, RepositoryDamaged, ValueTooShort
@@ -78,11 +78,14 @@ class Repository:
 
     # --- the index ---
 
-    def load_index(self) -> None:
+    def load_index(self, damaged: Callable[[RepositoryDamaged], None] | None = None) -> None:
         """Take in every index file that is not known yet.
 
         A file that is gone before it was read was replaced by others: these are looked for. Where
         one that is known is gone the repository was pruned, and everything is read anew.
+
+        ``damaged`` is told of damaged files, which are then passed over for good; without it they
+        are errors.
         """
         with self._loading:
             names = self.names(INDEX)
@@ -90,25 +93,39 @@ class Repository:
                 self.index, self._listed = Index(), set()
             while new := [name for name in names if name not in self._listed]:
                 for name, document in self.index_documents(new):
+                    try:
+                        self._take_in(name, document)
+                    except RepositoryDamaged as error:
+                        if damaged is None:
+                            raise
+                        damaged(error)
                     self._listed.add(name)
-                    if document is not None:
-                        with damage_in(self.where, f"{INDEX}/{name}"):
-                            self.index.load(document)
                 names = self.names(INDEX)
+
+    def _take_in(self, name: str, document: bytes | RepositoryDamaged | None) -> None:
+        if isinstance(document, RepositoryDamaged):
+            raise document
+        if document is not None:
+            with damage_in(self.where, f"{INDEX}/{name}"):
+                self.index.load(document)
 
     def index_files(self) -> list[str]:
         """Return the names of the index files that are taken in, sorted."""
         return sorted(self._listed)
 
-    def index_documents(self, names: Iterable[str]) -> Iterator[tuple[str, bytes | None]]:
+    def index_documents(
+        self, names: Iterable[str]
+    ) -> Iterator[tuple[str, bytes | RepositoryDamaged | None]]:
         """Read index files, some of them ahead; None for those that are gone."""
         return in_order(_AHEAD, lambda name: (name, self._index_file(name)), names)
 
-    def _index_file(self, name: str) -> bytes | None:
+    def _index_file(self, name: str) -> bytes | RepositoryDamaged | None:
         try:
             return self.load(INDEX, name, LARGEST_DOCUMENT)
         except FileNotFoundError:
             return None
+        except RepositoryDamaged as error:
+            return error
 
     def save_index(self, *, everything: bool) -> None:
         """List packs that were added to the index in files of it; see `Index.save`."""

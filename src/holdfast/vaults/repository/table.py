@@ -60,6 +60,14 @@ class Table:
             for at in self._starts(bucket, id_):
                 yield at // self._step
 
+    def again(self) -> int:
+        """Count the records whose id another record before them has."""
+        ids = (
+            {bucket[at : at + ID_SIZE] for at in range(0, len(bucket), self._step)}
+            for bucket in self.buckets()
+        )
+        return len(self) - sum(map(len, ids))
+
     def counts(self) -> Iterator[int]:
         """Give how many records each bucket holds."""
         for bucket in self._buckets:

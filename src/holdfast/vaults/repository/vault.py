@@ -37,6 +37,7 @@ from holdfast.model.options import Options
 from holdfast.ports import Damaged, Store
 
 from .backups import Backups, Sealed
+from .check import EVERYTHING, Checked, Share, check
 from .draft import RepositoryDraft, digest_of
 from .locks import FOLDER as LOCKS
 from .locks import HeldLock, locked, remove_dead, unlock
@@ -247,7 +248,7 @@ class RepositoryVault:
                 yield _guarded_items(items, manifest, stored)
 
     @contextmanager
-    def _held(self) -> Iterator[None]:
+    def _held(self, *, loaded: bool = True) -> Iterator[None]:
         """Let nobody prune what is read.
 
         On a medium that cannot be written to, or is full, there is no lock: what lies there must
@@ -257,7 +258,8 @@ class RepositoryVault:
         with ExitStack() as lock:
             with suppress(VaultUnavailable, NoSpace):
                 lock.enter_context(locked(repository, patience=self._options.lock_wait))
-            repository.load_index()
+            if loaded:
+                repository.load_index()
             yield
 
     def _node(self, manifest: Manifest, stored: Stored) -> Node:
@@ -388,6 +390,16 @@ class RepositoryVault:
                 still_ours=held.check,
                 observer=observer,
             )
+
+    def check(self, *, share: Share | None = EVERYTHING, observer: Observer = nobody) -> Checked:
+        """Look whether the repository is whole, and read the data of a share; see `check.check`.
+
+        Raises:
+            RepositoryLocked: somebody removes from the repository just now.
+
+        """
+        with self._held(loaded=False):
+            return check(self.repository, share=share, observer=observer)
 
     def _upkeep(self, *, exclusive: bool) -> AbstractContextManager[HeldLock]:
         return locked(self.repository, exclusive=exclusive, patience=self._options.lock_wait)

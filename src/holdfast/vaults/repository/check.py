@@ -1,0 +1,302 @@
+"""Looking whether a repository is whole: its structure always, its data all or in shares."""
+
+from __future__ import annotations
+
+import os
+from array import array
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from functools import partial
+from hashlib import sha256
+
+from holdfast.errors import BackupDamaged, HoldfastError, RepositoryDamaged
+from holdfast.model.manifest import Manifest
+from holdfast.ports import Damaged
+
+from . import config, keys, marks
+from .ahead import in_order
+from .backups import Backups, Sealed
+from .blobs import Located, unseal_blob
+from .crypto import unseal
+from .damage import DamagedError, damage_in
+from .draft import digest_of
+from .index import Place
+from .inventory import Inventory, blob_counts, take_inventory
+from .needed import Needed
+from .packs import Part, pack_name, read_header
+from .read import runs
+from .repository import INDEX, Repository
+from .snapshots import FOLDER as SNAPSHOTS
+from .snapshots import load_snapshot
+from .steps import Observer, Tell, counted, nobody, step
+from .stored import read_bounded
+from .walk import find
+
+MOST_TOLD = 10_000  # problems that are put into words; more are only counted
+_THREADS = len(os.sched_getaffinity(0)) + 1  # one may wait for the store
+_WHOLE = 24 << 20  # bytes of a pack that is read with one call
+_DAY = 86_400
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """The packs whose turn it is on a day: those whose id, modulo ``days``, is the day's number.
+
+    The id of a pack is a hash, so that each day's share is one part in ``days``, more or less: of
+    n packs it has n/days, with a standard deviation of the root of that. What comes and goes does
+    not change the turn of others. A pack that is there throughout is read exactly once in any
+    ``days`` consecutive days on each of which a check runs; damage to it is found ``days`` days
+    later at the latest, half as many on average. This is certain, not probable. A day without a
+    run leaves its packs for ``days`` more: if each day is missed with probability q, whatever
+    happens on others, a pack is read within k·days days with probability 1 - q^k. Running more
+    often than once a day reads the same packs again.
+    """
+
+    day: int  # the day's number; since 1970, for whoever has no other
+    days: int
+
+    def __post_init__(self) -> None:
+        """Refuse what is no share."""
+        if self.days < 1:
+            bug = f"data cannot be read once in {self.days} days"
+            raise ValueError(bug)
+
+    def has(self, pack: bytes) -> bool:
+        """Tell whether it is a pack's turn."""
+        return int.from_bytes(pack[:16], "big") % self.days == self.day % self.days
+
+
+EVERYTHING = Share(0, 1)
+
+
+def share_at(seconds: float, days: int) -> Share:
+    """Return the share of the day that an instant is in, in seconds since 1970, UTC."""
+    return Share(int(seconds // _DAY), days)
+
+
+@dataclass(slots=True)
+class Checked:
+    """What was found. Sound is a repository without ``problems``."""
+
+    problems: list[str] = field(default_factory=list)  # `MOST_TOLD` at most
+    more: int = 0  # problems beyond these
+    hints: list[str] = field(default_factory=list)  # what is untidy, but harms nobody
+    snapshots: int = 0
+    packs: int = 0
+    blobs: int = 0
+    packs_read: int = 0
+    bytes_read: int = 0
+
+    @property
+    def sound(self) -> bool:
+        """Whether nothing is wrong with what was looked at."""
+        return not self.problems
+
+    def problem(self, text: object) -> None:
+        """Note what is wrong."""
+        if len(self.problems) < MOST_TOLD:
+            self.problems.append(str(text))
+        else:
+            self.more += 1
+
+
+def check(
+    repository: Repository, *, share: Share | None = EVERYTHING, observer: Observer = nobody
+) -> Checked:
+    """Look at everything, and read the packs of a share; None: none. The caller holds a lock.
+
+    Read are: the config, all keys, index files, snapshots, trees, manifests and marks. Every pack
+    that the index lists must be there, with the size that it then has; everything that a snapshot
+    needs must be listed, in such packs; each artifact of a manifest must be the one in its
+    snapshot. Of the packs of the share every byte is read once: the hash of the whole against its
+    name, the header against the index, each blob against its id.
+
+    Raises:
+        HoldfastError: the store cannot be read. What is damaged there is a problem, not an error.
+
+    """
+    return _Checking(repository.fresh(), observer).run(share)
+
+
+class _Checking:
+    """One check."""
+
+    def __init__(self, repository: Repository, observer: Observer) -> None:
+        self._repository = repository
+        self._observer = observer
+        self._found = Checked()
+
+    def run(self, share: Share | None) -> Checked:
+        names = self._repository.names(SNAPSHOTS)  # before the index, which then lists theirs
+        self._small_files()
+        with self._step("index"):
+            self._repository.load_index(self._found.problem)
+            self._found.blobs = len(self._repository.index)
+        with self._step("packs"):
+            inventory = self._inventory()
+        self._snapshots(names, inventory)
+        self._backups()
+        if share is not None:
+            self._data(inventory, share)
+        return self._found
+
+    # --- structure ---
+
+    def _small_files(self) -> None:
+        """Read what is opened with a password, and what was learned of backups."""
+        for name in (config.NAME, *self._below(keys.FOLDER), *self._below(marks.FOLDER)):
+            try:
+                with damage_in(self._repository.where, name):
+                    self._small_file(name)
+            except FileNotFoundError:
+                if name == config.NAME:
+                    raise
+            except RepositoryDamaged as error:
+                self._found.problem(error)
+
+    def _below(self, folder: str) -> list[str]:
+        return sorted(self._repository.store.names(folder))
+
+    def _small_file(self, name: str) -> None:
+        store, key = self._repository.store, self._repository.key
+        if name == config.NAME:
+            config.decode_config(key, read_bounded(store, name, config.LARGEST))
+        elif name.startswith(f"{keys.FOLDER}/"):
+            stored = read_bounded(store, name, keys.LARGEST)
+            keys.describe(name.removeprefix(f"{keys.FOLDER}/"), stored)
+        else:
+            unseal(key, read_bounded(store, name, marks.LARGEST))
+
+    def _inventory(self) -> Inventory:
+        inventory = take_inventory(self._repository)
+        self._found.packs = len(inventory.found)
+        for pack, reason in inventory.wrong.items():
+            self._found.problem(_damage(self._repository, pack_name(pack), reason))
+        if inventory.unlisted:
+            size = sum(inventory.unlisted.values())
+            self._found.hints.append(
+                f"{len(inventory.unlisted)} packs, {size} bytes, are in no index file: of runs that"
+                " died, or that are under way"
+            )
+        if copies := self._repository.index.copies():
+            self._found.hints.append(f"{copies} blobs are stored more than once")
+        return inventory
+
+    def _snapshots(self, names: list[str], inventory: Inventory) -> None:
+        needed = Needed(self._repository, inventory.wrong)
+        with self._step("snapshots", len(names)) as tell:
+            for name in counted(names, tell):
+                try:
+                    tree = load_snapshot(self._repository, name).tree
+                except FileNotFoundError:
+                    continue  # it was deleted just now
+                except RepositoryDamaged as error:
+                    self._found.problem(error)
+                    continue
+                self._found.snapshots += 1
+                for lack in needed.add(tree):
+                    reason = f"it needs the {lack}"
+                    self._found.problem(_damage(self._repository, f"{SNAPSHOTS}/{name}", reason))
+
+    def _backups(self) -> None:
+        """Hold each manifest against its snapshot."""
+        for backup in Backups(self._repository).everything():
+            if not isinstance(backup, Sealed):
+                continue  # a snapshot that cannot be read: known already
+            if isinstance(backup.manifest, Damaged):
+                self._found.problem(backup.manifest.reason)
+            else:
+                self._manifest(backup, backup.manifest)
+
+    def _manifest(self, backup: Sealed, manifest: Manifest) -> None:
+        for stored in manifest.artifacts:
+            try:
+                node = find(self._repository, backup.snapshot.tree, stored.path)
+            except HoldfastError as error:
+                reason = str(error)
+            else:
+                if node is None:
+                    reason = "it is missing"
+                elif digest_of(node) != stored.sha256:
+                    reason = "it is not the one of the manifest"
+                else:
+                    continue
+            self._found.problem(BackupDamaged(backup=backup.id, path=stored.path, reason=reason))
+
+    # --- data ---
+
+    def _data(self, inventory: Inventory, share: Share) -> None:
+        index = self._repository.index
+        chosen = [
+            number
+            for number, size in enumerate(inventory.found)
+            if share.has(pack := index.pack(number)) and pack not in inventory.wrong and size
+        ]
+        read = partial(self._pack, inventory.found, blob_counts(index))
+        total = sum(inventory.found[number] for number in chosen)
+        with self._step("data", total) as tell:
+            for size, problems in in_order(_THREADS, read, chosen):
+                self._found.packs_read += 1
+                self._found.bytes_read += size
+                tell(size)
+                for problem in problems:
+                    self._found.problem(problem)
+
+    def _pack(
+        self, sizes: array[int], counts: array[int], number: int
+    ) -> tuple[int, list[RepositoryDamaged]]:
+        """Read one pack whole; returns its size, and what is wrong with it."""
+        pack, size = self._repository.index.pack(number), sizes[number]
+        try:
+            reasons = list(self._reasons(pack, size, counts[number]))
+        except RepositoryDamaged as error:
+            return size, [error]
+        name = pack_name(pack)
+        return size, [_damage(self._repository, name, reason) for reason in reasons]
+
+    def _reasons(self, pack: bytes, size: int, count: int) -> Iterator[str]:
+        part = _parts(self._repository, pack, size)
+        digest = sha256()
+        with damage_in(self._repository.where, pack_name(pack)):
+            header = read_header(self._repository.key, size, part)
+        end = 0
+        for run in runs(Place(pack, blob) for blob in header):
+            start, end = end, run[-1].blob.offset + run[-1].blob.length
+            piece = memoryview(part(start, end - start))
+            digest.update(piece)
+            for place in run:
+                blob, at = place.blob, place.blob.offset - start
+                yield from self._blob(blob, piece[at : at + blob.length])
+                if not self._is_listed(place):
+                    yield f"the index does not list blob {blob.id.hex()} there"
+        if len(header) != count:
+            yield f"it holds {len(header)} blobs, and by the index {count}"
+        digest.update(part(end, size - end))
+        if digest.digest() != pack:
+            yield "its bytes are not those it was named for"
+
+    def _blob(self, blob: Located, stored: memoryview) -> Iterator[str]:
+        try:
+            unseal_blob(self._repository.key, blob, stored)
+        except DamagedError as error:
+            yield str(error)
+
+    def _is_listed(self, place: Place) -> bool:
+        with damage_in(self._repository.where, INDEX):
+            return place in self._repository.index.places(place.blob.kind, place.blob.id)
+
+    def _step(self, name: str, total: int = 0) -> AbstractContextManager[Tell]:
+        return step(self._observer, name, self._repository.where, total)
+
+
+def _parts(repository: Repository, pack: bytes, size: int) -> Part:
+    """Return how parts of a pack are read: one of a decent size with one call for all."""
+    if size > _WHOLE:
+        return partial(repository.part, pack)
+    whole = memoryview(repository.part(pack, 0, size))
+    return lambda start, length: whole[start : start + length]
+
+
+def _damage(repository: Repository, path: str, reason: str) -> RepositoryDamaged:
+    return RepositoryDamaged(where=repository.where, path=path, reason=reason)
