@@ -26,6 +26,7 @@ from holdfast.vaults.repository.passwords import add_key
 from holdfast.vaults.repository.vault import RepositoryVault
 from tests.restic_world import CHEAP, NOW
 from tests.upkeep_world import (
+    content,
     keep,
     keep_three,
     leave_strange_pack,
