@@ -372,6 +372,36 @@ def test_who_may_not_is_told_so_without_secrets() -> None:
     assert reader.read("value") == b"1"
 
 
+def test_the_environment_of_other_programs_leads_nowhere(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store = s3_store()
+    with fake_s3() as elsewhere:
+        strange = {
+            "AWS_ACCESS_KEY_ID": "AKIDELSEWHERE",
+            "AWS_SECRET_ACCESS_KEY": "elsewhere",
+            "AWS_SESSION_TOKEN": "elsewhere",
+            "AWS_ENDPOINT": elsewhere.endpoint,
+            "AWS_ENDPOINT_URL": elsewhere.endpoint,
+            "AWS_ENDPOINT_URL_S3": elsewhere.endpoint,
+            "AWS_BUCKET": "elsewhere",
+            "AWS_REGION": "elsewhere",
+            "AWS_DEFAULT_REGION": "elsewhere",
+            "AWS_SKIP_SIGNATURE": "true",
+            "AWS_S3_EXPRESS": "true",
+            "AWS_VIRTUAL_HOSTED_STYLE_REQUEST": "true",
+            "AWS_REQUEST_PAYER": "true",
+        }
+        for name, text in strange.items():
+            monkeypatch.setenv(name, text)
+        store.put("value", iter((b"1",)))
+        assert store.read("value") == store.part("value", 0, 1) == content(store, "value") == b"1"
+        assert list(store.names()) == ["value"]
+        store.delete("value")
+        assert list(store.names()) == []
+        assert elsewhere.requests == []
+
+
 def test_a_missing_bucket_is_said_to_be_missing() -> None:
     store = s3_store("no-such-bucket", "")
     for work in (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -192,3 +193,37 @@ print([name for name in ("asyncssh", "boto3", "botocore", "obstore") if name in 
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("bucket", "given", "address"),
+    [
+        ("brain", {}, "https://brain.s3.eu-west-3.amazonaws.com/p/"),
+        ("brain.org", {}, "https://s3.eu-west-3.amazonaws.com/brain.org/p/"),
+        (
+            "brain",
+            {"endpoint": "https://s3.example.org:9000"},
+            "https://s3.example.org:9000/brain/p/",
+        ),
+        (
+            "brain",
+            {"endpoint": "https://s3.example.org/", "addressing": "virtual"},
+            "https://brain.s3.example.org/p/",
+        ),
+    ],
+)
+def test_readers_and_writers_ask_the_same_server(
+    bucket: str, given: dict[str, Any], address: str
+) -> None:
+    import obstore
+
+    chosen = {"access_key": "AKID", "secret_key": "hush", "region": "eu-west-3", **given}
+    store = store_for(f"s3://{bucket}/p", **chosen)
+    assert isinstance(store, S3Store)
+    store._reader._met = True  # it would ask the server for its region
+    read = obstore.sign(store._reader._bucket, "GET", "p/value", timedelta(seconds=60))
+    assert read.partition("?")[0] == f"{address}value"
+    client, region = store._client, "eu-west-3"
+    scheme = client.address.base(region).partition(":")[0]
+    where = f"{scheme}://{client.address.host(region)}{client.address.path(region, 'p/value')}"
+    assert where == f"{address}value"

@@ -166,6 +166,7 @@ class Reader:
             base = f"{parts.scheme}://{client.address.host(region)}{parts.path}"
         options: ClientConfig = {
             "allow_http": base.startswith("http://"),
+            "allow_invalid_certificates": False,
             "connect_timeout": timedelta(seconds=patience.connect),
             "read_timeout": timedelta(seconds=patience.answer),
             "timeout": timedelta(days=1),  # of a whole piece, on the slowest line
@@ -177,6 +178,13 @@ class Reader:
             region=region,
             endpoint=base.rstrip("/"),
             virtual_hosted_style_request=client.address.virtual,
+            # What is not said here is taken from variables of the environment, which were set for
+            # other programs: they would have us read, and delete, where we do not write.
+            aws_endpoint_url_s3=base.rstrip("/"),
+            s3_express=False,
+            skip_signature=False,
+            request_payer=False,
+            disable_bulk_delete=False,
             client_options=options,
             retry_config={
                 "max_retries": patience.attempts - 1,
