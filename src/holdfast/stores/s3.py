@@ -202,6 +202,8 @@ class S3Store:
         try:
             yield
         except SourceMissing as error:  # as the client says it, which serves sources too
+            if error.fields["component"] != self._client.component:
+                raise  # of a source whose chunks we were given
             raise VaultUnavailable(
                 vault=self._client.component,
                 path=self._client.where,

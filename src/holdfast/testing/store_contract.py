@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ..errors import BackupExists, HoldfastError, UnsafeName, ValueTooShort
+from ..errors import BackupExists, HoldfastError, SourceMissing, UnsafeName, ValueTooShort
 from ..model.artifact import CHUNK, Chunks
 from ..ports import Store
 from ._trips import drain
@@ -84,6 +84,18 @@ class StoreContract:
         assert list(store.names()) == []
         store.put("name", iter((b"whole",)))
         assert store.read("name") == b"whole"
+
+    def test_what_a_source_raises_passes_through_as_it_is(self, store: Store) -> None:
+        error = SourceMissing(component="attachments", path="s3://elsewhere")
+
+        def missing() -> Iterator[bytes]:
+            yield b"x"
+            raise error
+
+        with pytest.raises(SourceMissing) as caught:
+            store.put("name", missing())
+        assert caught.value is error
+        assert list(store.names()) == []
 
     def test_replacing_creates_and_overwrites(self, store: Store) -> None:
         store.replace("marks/one", b"1")
