@@ -72,7 +72,7 @@ def in_order(found: list[Node]) -> list[Node]:
 @given(st.lists(any_node, max_size=5))
 def test_any_node_comes_back(found: list[Node]) -> None:
     found = in_order(found)
-    document = nodes.joined(map(nodes.encode_node, found)).encode()
+    document = nodes.joined(map(nodes.encode_node, found))
     assert list(nodes.decode_tree(document)) == found
     assert json.loads(document)["nodes"] or not found
 

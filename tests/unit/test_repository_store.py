@@ -77,7 +77,7 @@ def put(repository: Repository, kind: Kind, *plain: bytes) -> list[bytes]:
 
 
 def tree_of(repository: Repository, *found: Node) -> bytes:
-    document = nodes.joined(map(nodes.encode_node, found)).encode()
+    document = nodes.joined(map(nodes.encode_node, found))
     return put(repository, Kind.TREE, document)[0]
 
 
@@ -588,7 +588,7 @@ def test_nesting_is_bounded(repository: Repository) -> None:
     node = folder(repository, "d")
     blobs = []
     for _depth in range(DEEPEST + 5):
-        document = nodes.joined([nodes.encode_node(node)]).encode()
+        document = nodes.joined([nodes.encode_node(node)])
         blobs.append(seal_blob(repository.key, Kind.TREE, blob_id(document), document))
         node = Node("d", nodes.FOLDER, subtree=blob_id(document))
     repository.store_pack(finish(repository.key, blobs))
@@ -601,10 +601,10 @@ def test_sockets_and_devices_are_noted(repository: Repository) -> None:
     notes: list[tuple[str, str]] = []
     pipes = [nodes.encode_node(Node(name, nodes.FIFO)) for name in "abc"]
     kinds = [
-        pipe.replace("fifo", kind)
-        for pipe, kind in zip(pipes, ("socket", "dev", "fifo"), strict=True)
+        pipe.replace(b"fifo", kind)
+        for pipe, kind in zip(pipes, (b"socket", b"dev", b"fifo"), strict=True)
     ]
-    (id_,) = put(repository, Kind.TREE, nodes.joined(kinds).encode())
+    (id_,) = put(repository, Kind.TREE, nodes.joined(kinds))
     odd = Node("root", nodes.FOLDER, subtree=id_)
     found = walk(repository, odd, lambda path, reason: notes.append((path, reason)))
     assert [one.entry.path for one in found] == [".", "c"]

@@ -53,12 +53,15 @@ class Node:
     subtree: bytes | None = None  # of a folder: the id of its tree
 
 
-def joined(encoded: Iterable[str]) -> str:
+def joined(encoded: Iterable[bytes]) -> bytes:
     """Return the JSON of a tree from that of its nodes, sorted by the bytes of their names."""
-    return _START + ",".join(encoded) + "]}\n"
+    pieces = list(encoded) or [b""]
+    pieces[0] = _START.encode() + pieces[0]
+    pieces[-1] += b"]}\n"
+    return b",".join(pieces)  # in one piece: a folder may have a million entries
 
 
-def encode_node(node: Node) -> str:
+def encode_node(node: Node) -> bytes:
     """Return the JSON of one node, the fields in the order of restic's, empty ones left out."""
     mtime = time_text(node.mtime)
     atime = mtime if node.atime == node.mtime else time_text(node.atime)
@@ -88,7 +91,8 @@ def encode_node(node: Node) -> str:
         parts.append(',"content":null')
     if node.subtree is not None:
         parts.append(f',"subtree":"{node.subtree.hex()}"')
-    return "".join(parts) + "}"
+    parts.append("}")
+    return "".join(parts).encode()
 
 
 def decode_tree(document: bytes) -> Iterator[Node]:

@@ -48,7 +48,7 @@ class _Folder:
 
     path: str
     node: Node
-    entries: dict[bytes, str] = field(default_factory=dict)  # by the bytes of the name: JSON
+    entries: dict[bytes, bytes] = field(default_factory=dict)  # by the bytes of the name: JSON
 
 
 class TreeWriter:
@@ -113,8 +113,9 @@ class TreeWriter:
     def _close(self) -> None:
         """Store the innermost folder, and put it into the one around it."""
         folder = self._open.pop()
-        document = nodes.joined(entry for _name, entry in sorted(folder.entries.items()))
-        node = replace(folder.node, subtree=self._blobs.tree(document.encode()))
+        document = nodes.joined(folder.entries[name] for name in sorted(folder.entries))
+        folder.entries.clear()
+        node = replace(folder.node, subtree=self._blobs.tree(document))
         if self._open:
             self._put(self._open[-1], node)
         else:
@@ -216,4 +217,4 @@ def assemble(tree: Callable[[bytes], bytes], found: Mapping[str, Node], around: 
     for name, below in inside.items():
         held.append(replace(around, name=name, subtree=assemble(tree, below, around)))
     held.sort(key=lambda node: node.name.encode("utf-8", "surrogateescape"))
-    return tree(nodes.joined(map(nodes.encode_node, held)).encode())
+    return tree(nodes.joined(map(nodes.encode_node, held)))
