@@ -96,14 +96,15 @@ class LocalStore:
     def part(self, name: str, start: int, length: int) -> bytes:
         """Return exactly these bytes of a value."""
         with self._opened(name) as file:
-            found = bytearray()
+            with self._translated(name):
+                found = os.pread(file, length, start)
             while len(found) < length:
                 with self._translated(name):
                     more = os.pread(file, length - len(found), start + len(found))
                 if not more:
                     raise self._too_short(name, start + length, start + len(found))
                 found += more
-        return bytes(found)
+        return found
 
     def names(self, prefix: str = "") -> Iterator[str]:
         """Give every name below a folder; links too, though they cannot be read."""

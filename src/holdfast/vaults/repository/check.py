@@ -35,7 +35,8 @@ from .walk import find
 
 MOST_TOLD = 10_000  # problems that are put into words; more are only counted
 _THREADS = len(os.sched_getaffinity(0)) + 1  # one may wait for the store
-_WHOLE = 24 << 20  # bytes of a pack that is read with one call
+_WHOLE = 24 << 20  # bytes of a pack that is read from afar with one call
+_PIECE = 1 << 20  # bytes that are worked on at once, so that they stay in the processor's cache
 _DAY = 86_400
 
 
@@ -261,7 +262,7 @@ class _Checking:
         with damage_in(self._repository.where, pack_name(pack)):
             header = read_header(self._repository.key, size, part)
         end = 0
-        for run in runs(Place(pack, blob) for blob in header):
+        for run in runs((Place(pack, blob) for blob in header), _PIECE):
             start, end = end, run[-1].blob.offset + run[-1].blob.length
             piece = memoryview(part(start, end - start))
             digest.update(piece)
@@ -291,8 +292,8 @@ class _Checking:
 
 
 def _parts(repository: Repository, pack: bytes, size: int) -> Part:
-    """Return how parts of a pack are read: one of a decent size with one call for all."""
-    if size > _WHOLE:
+    """Return how parts of a pack are read: from afar all with one call, if its size is decent."""
+    if size > _WHOLE or repository.store.path(pack_name(pack)) is not None:
         return partial(repository.part, pack)
     whole = memoryview(repository.part(pack, 0, size))
     return lambda start, length: whole[start : start + length]

@@ -185,13 +185,13 @@ def _position(place: Place) -> tuple[bytes, int]:
     return place.pack, place.blob.offset
 
 
-def runs(places: Iterable[Place]) -> Iterator[list[Place]]:
+def runs(places: Iterable[Place], longest: int = LONGEST_PART) -> Iterator[list[Place]]:
     """Give blobs that lie close together in one pack as one run, given in the order they lie in."""
     run: list[Place] = []
     start = end = 0
     for place in places:
         blob = place.blob
-        far = blob.offset - end > GAP or blob.offset + blob.length - start > LONGEST_PART
+        far = blob.offset - end > GAP or blob.offset + blob.length - start > longest
         if run and (far or place.pack != run[0].pack):
             yield run
             run = []
