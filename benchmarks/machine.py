@@ -8,18 +8,22 @@ import re
 import shutil
 import sqlite3
 import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
 from holdfast import __version__
 
+PEERS = Path(sys.prefix) / "peers"  # what `scripts/peers` unpacks
 _TOOLS = (
     ("tar", "--version"),
     ("gzip", "--version"),
     ("zstd", "--version"),
     ("sqlite3", "--version"),
-    ("restic", "version"),
-    ("borg", "--version"),
+    (str(PEERS / "restic"), "version"),
+    (str(PEERS / "borg"), "--version"),
+    ("rclone", "version"),
+    ("curl", "--version"),
 )
 
 
@@ -62,9 +66,9 @@ def _versions() -> list[str]:
     found = []
     for tool, option in _TOOLS:
         if shutil.which(tool) is None:
-            found.append(f"{tool} not installed")
+            found.append(f"{Path(tool).name} not installed")
             continue
         said = subprocess.run([tool, option], capture_output=True, text=True, check=False).stdout
         number = re.search(r"\d+(\.\d+)+", said)
-        found.append(f"{tool} {number[0] if number else 'of unknown version'}")
+        found.append(f"{Path(tool).name} {number[0] if number else 'of unknown version'}")
     return found

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-import shutil
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,8 +13,8 @@ from pathlib import Path
 
 from .measure import Command
 
-PROMISED_PEAK = 200_000_000  # bytes that no process of Holdfast ever exceeds
 PLAN = "measured"
+_removed = itertools.count(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +90,15 @@ def program() -> list[str]:
 
 
 def remove(path: Path) -> None:
-    """Remove a file or a folder, if it is there."""
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
+    """Remove a file or a folder, if it is there: its bytes at once, its inodes in the end.
+
+    For minutes after many files were deleted, ext4 looks at each of their inodes before it takes a
+    new one. Whoever creates files next would be measured four times as slow.
+    """
+    if not path.is_dir():
         path.unlink(missing_ok=True)
+        return
+    for file in path.rglob("*"):
+        if file.is_file() and not file.is_symlink() and file.stat().st_nlink == 1:
+            os.truncate(file, 0)
+    path.rename(path.with_name(f"removed-{next(_removed)}"))

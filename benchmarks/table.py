@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from .measure import Figures
 
+PROMISED_PEAK = 200_000_000  # bytes, whatever is backed up or restored
 HEAD = ("", "median", "min-max", "ratio", "bar", "met", "CPU s", "peak MB", "writes MB", "runs")
 
 
@@ -42,6 +43,7 @@ class Section:
     title: str
     about: str
     rows: tuple[Row, ...]
+    peak: int = PROMISED_PEAK  # bytes that no process of Holdfast may exceed in it
 
 
 def seconds_row(

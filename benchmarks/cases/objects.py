@@ -80,7 +80,7 @@ def _compared(work: Path, endpoint: str, content: Content, options: Options) -> 
         commands = [peer, alone, ours, verified]
         theirs, copied, measured, checked = alternate(commands, options.fewer(3))
         yield seconds_row(theirs)
-        yield seconds_row(copied, peer=theirs, most=MOST, ours=True)
+        yield seconds_row(copied, peer=theirs, ours=True)
         yield seconds_row(measured, peer=theirs, most=MOST, ours=True)
     yield seconds_row(checked, ours=True)
 

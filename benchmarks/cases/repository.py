@@ -6,19 +6,18 @@ import os
 import random
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..data import make
+from ..machine import PEERS
 from ..measure import Command, alternate, shell, size_of
 from ..stack import Options, Stack, holdfast, remove
 from ..table import Row, Section, seconds_row
 
 MEGABYTES = 1500
 PASSWORD = "measured"  # noqa: S105 - of repositories that end with the measurement
-PEERS = Path(sys.prefix) / "peers"
 SPOT = 100_000  # bytes that are edited at once
 EDITED = 0.01  # of the tree
 STORED_BAR = 1.1
@@ -78,6 +77,7 @@ def measure(work: Path, options: Options) -> Section:
         "judges and writes down what it did as in every backup. Edited are 1 % of the bytes of the "
         "large files, in place, 100 kB at a time.",
         tuple(rows),
+        peak=300_000_000,
     )
 
 
