@@ -19,6 +19,7 @@ from holdfast.runtime.registry import kinds
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
+YAML = re.compile(r"^```yaml\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 CODE = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"(?<!!)\[[^\]]+\]\(([^)#]+)(#[^)]*)?\)")
 
@@ -73,6 +74,18 @@ def test_the_restore_page_works_on_a_backed_up_stack(tmp_path: Path, shell: dict
         command = ["sh", "-c", line]
         subprocess.run(command, cwd=folder, env=shell, check=True, capture_output=True)
     run_page(DOCS / "restore.md", folder, shell)
+
+
+def test_the_page_on_repositories_works_from_its_first_line(
+    tmp_path: Path, shell: dict[str, str]
+) -> None:
+    folder, page = tmp_path / "app", DOCS / "how-to" / "repositories.md"
+    make_application(folder)
+    (config,) = YAML.findall(page.read_text("utf-8"))
+    (folder / "holdfast.yaml").write_text(config)
+    run_page(page, folder, shell)
+    assert (folder / "by-hand" / "uploads" / "plan.txt").read_text() == "a plan"
+    assert (folder / "looked-at" / "uploads" / "plan.txt").read_text() == "a plan"
 
 
 @pytest.mark.parametrize(
