@@ -67,6 +67,7 @@ class Entry:
 
 
 TreeItems = Iterator[tuple[Entry, Chunks]]
+Known = Callable[[Entry], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +108,11 @@ class Tree:
 
     The chunks of an entry must be taken before the next entry is asked for; what was not taken is
     passed over. ``size_hint`` and ``entries_hint`` serve progress only.
+
+    ``sparing``, where a source has it, opens the tree for somebody who knows some of its files
+    already: a file of which the callable says so is not even opened, and comes without chunks,
+    though its size is not 0, and without attributes. It is asked with all else that the file
+    system says, and never of a file with several names, or with holes.
     """
 
     name: str
@@ -115,6 +121,7 @@ class Tree:
     entries_hint: int = 0
     part: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
+    sparing: Callable[[Known], AbstractContextManager[TreeItems]] | None = None
 
     @property
     def stem(self) -> str:

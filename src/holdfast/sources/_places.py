@@ -10,7 +10,7 @@ from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
-from holdfast.model.artifact import Entry, EntryKind, TreeItems
+from holdfast.model.artifact import Entry, EntryKind, Known, TreeItems
 
 from ._owners import People
 from ._survey import Survey
@@ -54,6 +54,7 @@ def read_places(  # noqa: PLR0913 - what to read, and how
     content: bool,
     file_name: str = "",
     instant: datetime | None = None,
+    known: Known | None = None,
 ) -> TreeItems:
     """Read all places as one tree.
 
@@ -61,7 +62,9 @@ def read_places(  # noqa: PLR0913 - what to read, and how
     as ``file_name``. Several places lie in a tree with the folders that their names need; these
     look as the real ones do, where there are such. Other folders get ``instant`` as their time.
     """
-    read = partial(walk, component=component, survey=survey, exclude=exclude, content=content)
+    read = partial(
+        walk, component=component, survey=survey, exclude=exclude, content=content, known=known
+    )
     if ROOT in places and places[ROOT].is_dir():
         yield from read(places[ROOT], at=ROOT)
         return

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Generic, TypeVar
 
-from holdfast.model.artifact import TreeItems
+from holdfast.model.artifact import Known, TreeItems
 from holdfast.model.facts import Facts
 
 from ._survey import Survey
@@ -26,11 +26,14 @@ class Reading(Generic[Notes]):
 
     def __init__(
         self,
-        items: Callable[[Notes], TreeItems],
+        items: Callable[[Notes, Known | None], TreeItems],
         count: Callable[[], Facts],
         survey: Callable[[], Notes],
     ) -> None:
-        """``items`` reads the tree; ``count`` only counts it; ``survey`` makes its notes."""
+        """Read the tree by ``items``, which spares files that are known; count it by ``count``.
+
+        ``survey`` makes its notes.
+        """
         self._items = items
         self._survey = survey
         self._count = count
@@ -47,21 +50,21 @@ class Reading(Generic[Notes]):
         return self._done is not None and self._done.changed
 
     @contextmanager
-    def opened(self) -> Iterator[TreeItems]:
-        """Read the tree once, from the start."""
+    def opened(self, known: Known | None = None) -> Iterator[TreeItems]:
+        """Read the tree once, from the start; see `Tree.sparing` for ``known``."""
         survey = self._survey()
         with self._news:
             self._under_way += 1
         try:
-            yield self._watched(survey)
+            yield self._watched(survey, known)
         finally:
             with self._news:
                 self._under_way -= 1
                 self._patience = RETRY
                 self._news.notify_all()
 
-    def _watched(self, survey: Notes) -> TreeItems:
-        yield from self._items(survey)
+    def _watched(self, survey: Notes, known: Known | None) -> TreeItems:
+        yield from self._items(survey, known)
         with self._news:
             self._done = survey
             self._news.notify_all()

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from holdfast.errors import SourceMissing, SourceUnreadable
-from holdfast.model.artifact import CHUNK, Chunk, Chunks, Entry, EntryKind
+from holdfast.model.artifact import CHUNK, Chunk, Chunks, Entry, EntryKind, Known
 
 from ._extents import data_extents
 from ._folders import Descent
@@ -40,18 +40,20 @@ def walk(  # noqa: PLR0913 - what to read, and how
     exclude: Exclude | None = None,
     at: str = ".",
     content: bool = True,
+    known: Known | None = None,
 ) -> Items:
     """Give the entries of a folder or of a single file, the folder itself first.
 
     ``at`` is the path that the root gets in the tree. A symbolic link that is the root itself is
-    followed. Without ``content`` files are not opened, only counted.
+    followed. Without ``content`` files are not opened, only counted; nor are those that ``known``
+    tells of, as `Tree.sparing` has it.
 
     Raises:
         SourceMissing: there is nothing at ``root``.
         SourceUnreadable: something below may not be read, or the disk fails.
 
     """
-    walker = _Walker(root, component, survey, exclude, content=content)
+    walker = _Walker(root, component, survey, exclude, content=content, known=known)
     for entry, chunks in walker.items(at):
         yield entry, chunks
         survey.count(entry)
@@ -66,14 +68,22 @@ class _Listed(NamedTuple):
 class _Walker:
     """One reading of one root."""
 
-    def __init__(
-        self, root: Path, component: str, survey: Survey, exclude: Exclude | None, *, content: bool
+    def __init__(  # noqa: PLR0913 - what to read, and how
+        self,
+        root: Path,
+        component: str,
+        survey: Survey,
+        exclude: Exclude | None,
+        *,
+        content: bool,
+        known: Known | None,
     ) -> None:
         self._root = root
         self._component = component
         self._survey = survey
         self._exclude = exclude
         self._content = content
+        self._known = known
         self._at = "."
         self._names: dict[tuple[int, int], str] = {}  # files with several names: where they came
         self._attributes = AttributeReader(survey)
@@ -180,6 +190,9 @@ class _Walker:
         if not (listed.file and self._content):
             yield from self._looked_at(above, listed.name, path)
             return
+        if entry := self._spared(above, listed.name, path):
+            yield entry, iter(())
+            return
         fd = self._open_file(above, listed.name, path)
         if fd is None:
             return
@@ -187,6 +200,20 @@ class _Walker:
             yield from self._opened_file(fd, path)
         finally:
             os.close(fd)
+
+    def _spared(self, above: int, name: str, path: str) -> Entry | None:
+        """Return a file that need not be opened, because whoever takes the tree knows it."""
+        if self._known is None:
+            return None
+        try:
+            status = os.stat(name, dir_fd=above, follow_symlinks=False)
+        except OSError:
+            return None  # opening it will tell why
+        whole = status.st_nlink == 1 and status.st_blocks * 512 >= status.st_size
+        if not (whole and stat.S_ISREG(status.st_mode)):
+            return None
+        entry = self._entry(path, EntryKind.FILE, status)
+        return entry if self._known(entry) else None
 
     def _open_file(self, above: int, name: str, path: str) -> int | None:
         try:

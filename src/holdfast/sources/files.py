@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self
 from pydantic import ModelWrapValidatorHandler, PrivateAttr, ValidationInfo, model_validator
 
 from holdfast.errors import HoldfastError, SourceMissing, SourceUnreadable, UsageInvalid
-from holdfast.model.artifact import Artifact, EntryKind, Tree, TreeItems
+from holdfast.model.artifact import Artifact, EntryKind, Known, Tree, TreeItems
 from holdfast.model.facts import Discovery, Facts, Inspection, Probe
 from holdfast.model.options import Field, LocalPath, Options
 from holdfast.ports import Frozen, Role, Token
@@ -169,6 +169,7 @@ class FilesSource:
         *,
         content: bool = True,
         instant: datetime | None = None,
+        known: Known | None = None,
     ) -> TreeItems:
         return read_places(
             places,
@@ -178,6 +179,7 @@ class FilesSource:
             content=content,
             file_name=self._file_name,
             instant=instant,
+            known=known,
         )
 
     def _demand_all(self) -> None:
@@ -230,7 +232,7 @@ class FilesSource:
         self._demand_all()
         instant = datetime.now(UTC)
         reading = Reading(
-            lambda survey: self._items(self._places, survey, instant=instant),
+            lambda survey, known: self._items(self._places, survey, instant=instant, known=known),
             self._counted,
             Survey,
         )
@@ -241,6 +243,7 @@ class FilesSource:
                     self.name,
                     reading.opened,
                     labels={"file": self._file_name} if single else {},
+                    sparing=reading.opened,
                 ),
             ),
             instant=instant,

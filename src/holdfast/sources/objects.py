@@ -21,7 +21,7 @@ from holdfast.errors import (
     SourceMissing,
     UsageInvalid,
 )
-from holdfast.model.artifact import Artifact, Tree, TreeItems
+from holdfast.model.artifact import Artifact, Known, Tree, TreeItems
 from holdfast.model.facts import Discovery, Facts, Inspection, Json, Probe
 from holdfast.model.options import Options
 from holdfast.model.urls import bucket_and_prefix
@@ -195,7 +195,7 @@ class ObjectsSource:
         made_ns = int(instant.timestamp()) * 1_000_000_000
         versioning = store.versioning() if isinstance(store, BucketStore) else ""
 
-        def items(tally: Tally) -> TreeItems:
+        def items(tally: Tally, _known: Known | None) -> TreeItems:
             return store.items(tally, made_ns)
 
         reading = Reading(items, lambda: self._counted(store), lambda: self._tally(store))

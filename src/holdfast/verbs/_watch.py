@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
-from ..model.artifact import Artifact, Chunks, Stream, TreeItems
+from ..model.artifact import Artifact, Chunks, Known, Stream, TreeItems
 
 Content = TypeVar("Content", Chunks, TreeItems)
 
@@ -17,7 +17,20 @@ def watched(artifact: Artifact, failures: list[Exception]) -> Artifact:
     """Return the artifact; what reading it raises is noted in ``failures`` on its way."""
     if isinstance(artifact, Stream):
         return replace(artifact, open=partial(_opened, artifact.open, _chunks, failures))
-    return replace(artifact, open=partial(_opened, artifact.open, _items, failures))
+    opened = partial(_opened, artifact.open, _items, failures)
+    if artifact.sparing is None:
+        return replace(artifact, open=opened)
+    return replace(
+        artifact, open=opened, sparing=partial(_opened_sparing, artifact.sparing, failures)
+    )
+
+
+def _opened_sparing(
+    sparing: Callable[[Known], AbstractContextManager[TreeItems]],
+    failures: list[Exception],
+    known: Known,
+) -> AbstractContextManager[TreeItems]:
+    return _opened(partial(sparing, known), _items, failures)
 
 
 @contextmanager

@@ -125,7 +125,7 @@ def _take(taker: Callable[[Artifact], Result], artifact: Artifact, outlet: _Outl
 def _copy(artifact: Artifact, outlet: _Outlet) -> Artifact:
     if isinstance(artifact, Stream):
         return replace(artifact, open=outlet.stream, path=None, disposable=False)
-    return replace(artifact, open=outlet.tree)
+    return replace(artifact, open=outlet.tree, sparing=None)  # one may want what another knows
 
 
 def _pump(artifact: Artifact, outlets: Sequence[_Outlet]) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
 
-from holdfast.model.artifact import Artifact, Chunks, Entry, Stream, Tree
+from holdfast.model.artifact import Artifact, Chunks, Entry, Stream, Tree, TreeItems
 from holdfast.model.manifest import FILE_NAME, Form, Manifest, Stored, decode, encode
 
 from . import nodes
@@ -155,11 +156,11 @@ class RepositoryDraft:
         self, component: str, tree: Tree, path: str, progress: Callable[[int], None]
     ) -> Stored:
         parent = self._parent_of(component, tree)
-        unread = parent.content if parent is not None else _nothing_known
+        known = parent.node if parent is not None else _nothing_known
         origin = int.from_bytes(sha256(path.encode("utf-8", "surrogateescape")).digest()[:4], "big")
-        writer = TreeWriter(self._writer, origin=origin, known=unread, note=self._note)
+        writer = TreeWriter(self._writer, origin=origin, known=known, note=self._note)
         size = entries = 0
-        with tree.open() as items:
+        with _opened(tree, parent) as items:
             for entry, chunks in items:
                 taken = _Counted(chunks, progress)
                 writer.add(entry, taken.chunks())
@@ -279,6 +280,13 @@ class _Counted:
             self.size += len(chunk)
             self._progress(len(chunk))
             yield chunk
+
+
+def _opened(tree: Tree, parent: Parent | None) -> AbstractContextManager[TreeItems]:
+    """Open a tree, without reading what did not change, where the source can do that."""
+    if parent is None or tree.sparing is None:
+        return tree.open()
+    return tree.sparing(parent.knows)
 
 
 def _told(chunks: Chunks, progress: Callable[[int], None]) -> Chunks:

@@ -7,7 +7,7 @@ while it is read, or a moment before, may change once more without its times sho
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 
 from holdfast.errors import RepositoryDamaged
 from holdfast.model.artifact import Entry, EntryKind
@@ -44,15 +44,19 @@ class Parent:
         self._tree = tree
         self._folders: list[tuple[str, dict[str, Node]]] = []  # from the root inwards
 
-    def content(self, entry: Entry) -> Sequence[bytes] | None:
-        """Return the ids of a file's content if it need not be read."""
+    def knows(self, entry: Entry) -> bool:
+        """Tell whether a file need not be read."""
+        return self.node(entry) is not None
+
+    def node(self, entry: Entry) -> Node | None:
+        """Return the node of a file that need not be read."""
         if entry.kind is not EntryKind.FILE or not entry.inode or not entry.ctime_ns:
             return None
         folder, _slash, name = entry.path.rpartition("/")
         node = self._nodes(folder).get(name)
         if node is None or not self._unchanged(entry, node) or not self._holds(node.content):
             return None
-        return node.content
+        return node
 
     def _unchanged(self, entry: Entry, node: Node) -> bool:
         return (

@@ -38,7 +38,7 @@ class Blobs(Protocol):
         """Store the JSON of a folder; returns its id."""
 
 
-Known = Callable[[Entry], Sequence[bytes] | None]
+Known = Callable[[Entry], Node | None]
 Note = Callable[[str, str], None]
 
 
@@ -55,8 +55,8 @@ class TreeWriter:
     """Turns the entries of one tree into nodes and blobs.
 
     ``origin`` tells the trees of one snapshot apart: the same inode in two of them may be two
-    files. ``known`` may give the content of a file that need not be read, because it is as it was
-    in an earlier snapshot. ``note`` hears of what the format cannot hold, by path and reason.
+    files. ``known`` may give the node of a file that need not be read, because it is as it was in
+    an earlier snapshot. ``note`` hears of what the format cannot hold, by path and reason.
     """
 
     def __init__(self, blobs: Blobs, *, origin: int, known: Known, note: Note) -> None:
@@ -126,7 +126,10 @@ class TreeWriter:
         if entry.kind is EntryKind.HARDLINK:
             return replace(self._linked(entry), name=name)
         file = entry.kind is EntryKind.FILE
-        content = self._content(entry, chunks) if file else ()
+        before = self._known(entry) if file else None
+        if before is not None and entry.links == 1:
+            return before  # nothing about it has changed, or the time of its last change had
+        content = before.content if before else self._content(entry, chunks) if file else ()
         inode, device, links = self._identity(entry) if file else (entry.inode, 0, 0)
         node = Node(
             name=name,
@@ -163,9 +166,6 @@ class TreeWriter:
         return entry.inode or next(self._numbers), device, max(2, entry.links)
 
     def _content(self, entry: Entry, chunks: Chunks) -> Sequence[bytes]:
-        known = self._known(entry)
-        if known is not None:
-            return known
         if entry.extents is None:
             ids, size = self._blobs.file(chunks)
         else:
