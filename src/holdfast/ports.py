@@ -334,6 +334,12 @@ class Vault(Protocol):
     def sweep(self) -> list[str]:
         """Remove what runs that died left behind; return one line for each. Never a live run's."""
 
+    def notice(self) -> str:
+        """Say what people should know of this vault, on this machine, when a backup begins.
+
+        Usually nothing.
+        """
+
     def free(self) -> int | None:
         """Return how many bytes there is room for, if that is known."""
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from holdfast.model.manifest import Form, Stored
 from holdfast.ports import Vault
 from holdfast.stores.local import LocalStore
 from holdfast.testing._trips import silent
 from holdfast.testing.vault_contract import VaultContract, keep
+from holdfast.vaults.repository import gear
 from holdfast.vaults.repository.blobs import Kind
 from holdfast.vaults.repository.index import Place
 from holdfast.vaults.repository.options import RepositoryOptions
@@ -109,3 +112,11 @@ def vault_path(vault: RepositoryVault, name: str) -> Path:
     path = vault.repository.store.path(name)
     assert path is not None
     return path
+
+
+def test_a_slow_machine_is_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    vault = make_vault(tmp_path / "repository")
+    assert vault.notice() == ""
+    monkeypatch.setattr(gear, "fastest", lambda: (gear.plain, "the program is not there"))
+    assert "more slowly" in vault.notice()
+    assert "not there" in vault.notice()

@@ -401,6 +401,9 @@ class FaultyVault(_Shaped):
         with self.calls.call("sweep"):
             return self.vault.sweep()
 
+    def notice(self) -> str:
+        return self.vault.notice()
+
     def free(self) -> int | None:
         with self.calls.call("free"):
             return self.vault.free()

@@ -167,6 +167,10 @@ class MemoryVault:
         """Find nothing: what dies in memory leaves nothing."""
         return []
 
+    def notice(self) -> str:
+        """Say nothing."""
+        return ""
+
     def free(self) -> int | None:
         """Return nothing: it is not known."""
         return None

@@ -160,6 +160,10 @@ class PlainVault:
         """Read every byte once and compare it; return one line for each problem."""
         return compare(self._store, self.name, manifest, progress, artifacts=artifacts)
 
+    def notice(self) -> str:
+        """Say nothing: it is the same everywhere."""
+        return ""
+
     def free(self) -> int | None:
         """Return how many bytes there is room for, if that is known."""
         return self._store.free()

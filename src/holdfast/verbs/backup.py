@@ -384,13 +384,16 @@ def preflight(sources: Sequence[Source], vaults: Sequence[Vault], around: Surrou
     A component that cannot be reached does not stop the others: it fails when its turn comes.
     """
     room = {vault.name: vault.free() for vault in vaults}
+    for vault in vaults:
+        if text := vault.notice():
+            around.warn(text, vault.name)
     needed = 0
     for source in sources:
         probe: Probe = source.probe()
         needed += probe.size
         for problem in probe.problems:
             around.warn(problem)
-    for vault, free in room.items():
+    for name, free in room.items():
         if free is not None and free < needed:
             text = f"only {free >> 20} MiB free, and the stack has {needed >> 20} MiB uncompressed"
-            around.warn(text, vault)
+            around.warn(text, name)
