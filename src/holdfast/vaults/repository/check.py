@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import os
-from array import array
-from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from functools import partial
-from hashlib import sha256
 
 from holdfast.errors import BackupDamaged, HoldfastError, RepositoryDamaged
 from holdfast.model.manifest import Manifest
@@ -17,16 +12,14 @@ from holdfast.ports import Damaged
 from . import config, keys, marks
 from .ahead import in_order
 from .backups import Backups, Sealed
-from .blobs import Located, unseal_blob
 from .crypto import unseal
-from .damage import DamagedError, damage_in
+from .damage import damage_in
 from .draft import digest_of
-from .index import Place
-from .inventory import Inventory, blob_counts, take_inventory
+from .examine import THREADS, Examiner
+from .inventory import Inventory, take_inventory
 from .needed import Needed
-from .packs import Part, pack_name, read_header
-from .read import runs
-from .repository import INDEX, Repository
+from .packs import pack_name
+from .repository import Repository
 from .snapshots import FOLDER as SNAPSHOTS
 from .snapshots import load_snapshot
 from .steps import Observer, Tell, counted, nobody, step
@@ -34,9 +27,6 @@ from .stored import read_bounded
 from .walk import find
 
 MOST_TOLD = 10_000  # problems that are put into words; more are only counted
-_THREADS = len(os.sched_getaffinity(0)) + 1  # one may wait for the store
-_WHOLE = 24 << 20  # bytes of a pack that is read from afar with one call
-_PIECE = 1 << 20  # bytes that are worked on at once, so that they stay in the processor's cache
 _DAY = 86_400
 
 
@@ -234,69 +224,19 @@ class _Checking:
             for number, size in enumerate(inventory.found)
             if share.has(pack := index.pack(number)) and pack not in inventory.wrong and size
         ]
-        read = partial(self._pack, inventory.found, blob_counts(index))
+        examiner = Examiner(self._repository, inventory)
         total = sum(inventory.found[number] for number in chosen)
         with self._step("data", total) as tell:
-            for size, problems in in_order(_THREADS, read, chosen):
+            for number, reasons in in_order(THREADS, examiner.examine, chosen):
                 self._found.packs_read += 1
-                self._found.bytes_read += size
-                tell(size)
-                for problem in problems:
-                    self._found.problem(problem)
-
-    def _pack(
-        self, sizes: array[int], counts: array[int], number: int
-    ) -> tuple[int, list[RepositoryDamaged]]:
-        """Read one pack whole; returns its size, and what is wrong with it."""
-        pack, size = self._repository.index.pack(number), sizes[number]
-        try:
-            reasons = list(self._reasons(pack, size, counts[number]))
-        except RepositoryDamaged as error:
-            return size, [error]
-        name = pack_name(pack)
-        return size, [_damage(self._repository, name, reason) for reason in reasons]
-
-    def _reasons(self, pack: bytes, size: int, count: int) -> Iterator[str]:
-        part = _parts(self._repository, pack, size)
-        digest = sha256()
-        with damage_in(self._repository.where, pack_name(pack)):
-            header = read_header(self._repository.key, size, part)
-        end = 0
-        for run in runs((Place(pack, blob) for blob in header), _PIECE):
-            start, end = end, run[-1].blob.offset + run[-1].blob.length
-            piece = memoryview(part(start, end - start))
-            digest.update(piece)
-            for place in run:
-                blob, at = place.blob, place.blob.offset - start
-                yield from self._blob(blob, piece[at : at + blob.length])
-                if not self._is_listed(place):
-                    yield f"the index does not list blob {blob.id.hex()} there"
-        if len(header) != count:
-            yield f"it holds {len(header)} blobs, and by the index {count}"
-        digest.update(part(end, size - end))
-        if digest.digest() != pack:
-            yield "its bytes are not those it was named for"
-
-    def _blob(self, blob: Located, stored: memoryview) -> Iterator[str]:
-        try:
-            unseal_blob(self._repository.key, blob, stored)
-        except DamagedError as error:
-            yield str(error)
-
-    def _is_listed(self, place: Place) -> bool:
-        with damage_in(self._repository.where, INDEX):
-            return place in self._repository.index.places(place.blob.kind, place.blob.id)
+                self._found.bytes_read += inventory.found[number]
+                tell(inventory.found[number])
+                name = pack_name(index.pack(number))
+                for reason in reasons:
+                    self._found.problem(_damage(self._repository, name, reason))
 
     def _step(self, name: str, total: int = 0) -> AbstractContextManager[Tell]:
         return step(self._observer, name, self._repository.where, total)
-
-
-def _parts(repository: Repository, pack: bytes, size: int) -> Part:
-    """Return how parts of a pack are read: from afar all with one call, if its size is decent."""
-    if size > _WHOLE or repository.store.path(pack_name(pack)) is not None:
-        return partial(repository.part, pack)
-    whole = memoryview(repository.part(pack, 0, size))
-    return lambda start, length: whole[start : start + length]
 
 
 def _damage(repository: Repository, path: str, reason: str) -> RepositoryDamaged:

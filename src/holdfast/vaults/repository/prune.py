@@ -14,23 +14,24 @@ after it was checked: a blob that is damaged stops the run before anything it re
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
 
-from holdfast.errors import BackupExists, RepositoryLockLost, RetentionHolds
+from holdfast.errors import RepositoryLockLost, RetentionHolds
 
 from .ahead import in_order
-from .blobs import Kind, Sealed, unseal_blob
+from .blobs import Sealed, unseal_blob
 from .damage import DamagedError, damage_in
 from .index import Place
 from .inventory import Inventory, take_inventory
 from .listing import Listing, replace_listings
 from .needed import Needed
-from .packs import Pack, PackWriter, finish, pack_name, read_header
+from .packs import Pack, pack_name, read_header
 from .read import read_run, runs
-from .repository import INDEX, Repository
+from .repository import Repository
+from .rewriting import REMOVERS, full_packs, remove_index_files, store_packs
 from .snapshots import FOLDER as SNAPSHOTS
 from .snapshots import load_snapshot
 from .steps import Observer, Tell, always_ours, counted, nobody, step
@@ -38,8 +39,6 @@ from .tidying import Fate, Tidying, choose
 
 TOLERATED = 0.05  # share of a repository that may be bytes which nothing needs: restic's default
 _READERS = 3  # of up to 16 MiB each; one more waits
-_WRITERS = 2
-_REMOVERS = 8
 
 
 @dataclass(slots=True)
@@ -161,7 +160,9 @@ class _Pruning:
         self._result.index_files = len(replaced)
         self._demand_no_others(snapshots)
         gone = [name for name in replaced if name not in listing.stored]
-        self._remove((f"{INDEX}/{name}" for name in gone), "index", len(gone))
+        with self._step("index", len(gone)) as tell:
+            for _name in remove_index_files(self._repository, gone, self._still_ours):
+                tell(1)
         numbers = [
             number
             for fate in (Fate.DELETE, Fate.REPACK)
@@ -179,9 +180,9 @@ class _Pruning:
             raise RepositoryLockLost(where=self._repository.where, reason=reason)
 
     def _remove(self, names: Iterable[str], what: str, count: int) -> None:
-        """Delete files, several at once. Packs that object lock still keeps are only noted."""
+        """Delete packs, several at once; those that object lock still keeps are only noted."""
         with self._step(what, count) as tell:
-            for held in counted(in_order(_REMOVERS, self._delete, names), tell):
+            for held in counted(in_order(REMOVERS, self._delete, names), tell):
                 if held:
                     self._result.held.append(held)
 
@@ -190,8 +191,6 @@ class _Pruning:
         try:
             self._repository.store.delete(name)
         except RetentionHolds:
-            if name.startswith(f"{INDEX}/"):
-                raise  # it still lists packs that should go, so they must stay
             return name
         return ""
 
@@ -203,7 +202,7 @@ class _Pruning:
         stays = partial(self._stays, tidying, sizes)
         pieces = chain.from_iterable(in_order(_READERS, stays, tidying.packs(Fate.REPACK)))
         blobs = chain.from_iterable(in_order(_READERS, self._sealed, pieces))
-        for pack in in_order(_WRITERS, self._store, _full(blobs)):
+        for pack in store_packs(self._repository, full_packs(blobs), self._still_ours):
             tell(sum(blob.length for blob in pack.blobs))
             yield pack
 
@@ -229,22 +228,5 @@ class _Pruning:
             found.append(Sealed(blob.kind, blob.id, bytes(stored), blob.size, blob.compressed))
         return found
 
-    def _store(self, blobs: list[Sealed]) -> Pack:
-        self._still_ours()
-        finished = finish(self._repository.key, blobs)
-        with suppress(BackupExists):  # a first attempt went through whose answer was lost
-            self._repository.store.put(finished.name, finished.chunks())
-        return finished.pack
-
     def _step(self, name: str, total: int = 0) -> AbstractContextManager[Tell]:
         return step(self._observer, name, self._repository.where, total)
-
-
-def _full(blobs: Iterable[Sealed]) -> Iterator[list[Sealed]]:
-    """Gather blobs into packs, each of one kind."""
-    packs = {kind: PackWriter() for kind in Kind}
-    for blob in blobs:
-        packs[blob.kind].add(blob)
-        if packs[blob.kind].full:
-            yield packs[blob.kind].take()
-    yield from (pack.take() for pack in packs.values() if pack.size)

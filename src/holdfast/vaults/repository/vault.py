@@ -11,7 +11,7 @@ import platform
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -38,6 +38,7 @@ from holdfast.ports import Damaged, Store
 
 from .backups import Backups, Sealed
 from .check import EVERYTHING, Checked, Share, check
+from .chunks import notice
 from .draft import RepositoryDraft, digest_of
 from .locks import FOLDER as LOCKS
 from .locks import HeldLock, locked, remove_dead, unlock
@@ -49,6 +50,8 @@ from .passwords import add_key, change_password, key_files, remove_key
 from .presence import PACKS, Presence
 from .prune import TOLERATED, Pruned, prune
 from .read import read_file, read_tree
+from .repair import IndexRepaired, PacksRepaired, repair_index, repair_packs
+from .repair_snapshots import SnapshotsRepaired, repair_snapshots
 from .repository import Repository
 from .snapshots import delete_snapshot
 from .steps import Observer, nobody
@@ -360,6 +363,10 @@ class RepositoryVault:
             return lines
         return [*lines, *(f"lock of {lock}" for lock in remove_dead(repository, datetime.now(UTC)))]
 
+    def notice(self) -> str:
+        """Say whether chunks are found more slowly here than they might be."""
+        return notice()
+
     def free(self) -> int | None:
         """Return how many bytes there is room for, if that is known."""
         return self._store.free()
@@ -380,9 +387,7 @@ class RepositoryVault:
             AppendOnly: nothing may be removed from here.
 
         """
-        if self._options.append_only and not dry_run:
-            raise AppendOnly(vault=self.name, path=PACKS)
-        with self._upkeep(exclusive=not dry_run) as held:
+        with self._upkeep(removing=not dry_run) as held:
             return prune(
                 self.repository,
                 tolerated=tolerated,
@@ -401,8 +406,42 @@ class RepositoryVault:
         with self._held(loaded=False):
             return check(self.repository, share=share, observer=observer)
 
-    def _upkeep(self, *, exclusive: bool) -> AbstractContextManager[HeldLock]:
-        return locked(self.repository, exclusive=exclusive, patience=self._options.lock_wait)
+    def repair_index(self, *, observer: Observer = nobody) -> IndexRepaired:
+        """List what all packs hold anew; see `repair.repair_index`. Raises as `prune` does."""
+        with self._upkeep() as held:
+            return repair_index(self.repository, still_ours=held.check, observer=observer)
+
+    def repair_packs(self, *, observer: Observer = nobody) -> PacksRepaired:
+        """Move what is sound out of damaged packs; see `repair.repair_packs`. Raises as `prune`."""
+        with self._upkeep() as held:
+            return repair_packs(self.repository, still_ours=held.check, observer=observer)
+
+    def repair_snapshots(
+        self, *, write: bool = False, forget: bool = False, observer: Observer = nobody
+    ) -> SnapshotsRepaired:
+        """Tell what backups lost, and store what is left; see `repair_snapshots.repair_snapshots`.
+
+        Raises as `prune` does; an append-only vault refuses only to forget.
+        """
+        with self._upkeep(removing=write and forget) as held:
+            return repair_snapshots(
+                self.repository,
+                write=write,
+                forget=forget,
+                still_ours=held.check,
+                observer=observer,
+            )
+
+    @contextmanager
+    def _upkeep(self, *, removing: bool = True) -> Iterator[HeldLock]:
+        """Hold a lock that fits; what is known of backups by then is looked up again."""
+        if removing and self._options.append_only:
+            raise AppendOnly(vault=self.name, path=PACKS)
+        wait = self._options.lock_wait
+        with locked(self.repository, exclusive=removing, patience=wait) as held:
+            yield held
+        with self._opening:
+            self._opened = None
 
 
 def _newest(found: list[Sealed | Damaged], host: str) -> Sealed | None:
