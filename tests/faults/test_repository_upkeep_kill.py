@@ -30,6 +30,7 @@ from tests.upkeep_world import (
     vault_on,
 )
 
+THREADS = Path("/proc/self/task")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
@@ -39,10 +40,15 @@ def crashes(work: Callable[[], object], stride: int = 1) -> Iterator[int]:
     What such a thread holds in a library, such as OpenSSL's list of threads, would stay locked in
     the child for ever.
     """
-    for step in every_crash(lambda: (faulthandler.dump_traceback_later(60), work()), stride=stride):
+
+    def watched() -> None:
+        faulthandler.dump_traceback_later(60)  # a child that hangs shall say where
+        work()
+
+    for step in every_crash(watched, stride=stride):
         yield step
         deadline = time.monotonic() + 10
-        while len(os.listdir("/proc/self/task")) > 1 and time.monotonic() < deadline:
+        while len([*THREADS.iterdir()]) > 1 and time.monotonic() < deadline:
             os.sched_yield()
 
 
