@@ -130,6 +130,8 @@ def test_restic_restores_what_was_repaired(folder: Path, tmp_path: Path, version
     assert done.losses
     restic(version, folder, "check", "--read-data")
     restic(version, folder, "restore", "latest", "--target", str(tmp_path / "out"))
+    if version == "0.18":  # which works on no tree that it would write otherwise
+        restic(version, folder, "rewrite", "--exclude", "nothing", "--dry-run")
     vault.prune()  # or the damaged pack would be listed again
     for file in folder.glob("index/*"):
         file.unlink()

@@ -16,9 +16,11 @@ from holdfast.vaults.repository import locks
 from holdfast.vaults.repository.blobs import Kind, blob_id
 from holdfast.vaults.repository.index import Place
 from holdfast.vaults.repository.packs import pack_name
+from holdfast.vaults.repository.repair_snapshots import Trees
 from holdfast.vaults.repository.snapshots import Snapshot, load_snapshot, snapshots
 from holdfast.vaults.repository.vault import RepositoryVault
 from holdfast.vaults.repository.walk import find
+from holdfast.vaults.repository.write import Writer
 from tests.upkeep_world import content, contents, keep, keep_three, new_vault, small_packs, vault_on
 
 
@@ -361,3 +363,30 @@ def test_a_backup_that_lost_something_cannot_be_read_as_if_it_were_whole(
     [stored] = [stored for stored in backup.artifacts if stored.form is Form.TREE]
     with pytest.raises(BackupDamaged):
         read_artifact(repaired.artifact(backup, stored))
+
+
+def test_what_is_kept_keeps_its_very_bytes(vault: RepositoryVault) -> None:
+    """What others wrote into nodes, and how: restic rewrites no tree that it would not write so."""
+    saved: list[bytes] = []
+    repository = vault.repository
+    times = ",".join(f'"{name}":"2026-01-01T00:00:00Z"' for name in ("mtime", "atime", "ctime"))
+    kept = (
+        f'{{"name":"a\\u003cä","type":"file",{times},"content":[],"generic_attributes":{{"x":1}}}}'
+    )
+    lost = f'{{"name":"b","type":"file",{times},"content":["{"0" * 64}"]}}'
+    with Writer(repository) as writer:
+        inner = writer.tree(f'{{"nodes":[{kept},{lost}]}}\n'.encode())
+        folder = f'{{"name":"ü","type":"dir",{times},"content":null,"subtree":"{{}}","new":true}}'
+        root = writer.tree(f'{{"nodes":[{folder.replace("{}", inner.hex())}]}}\n'.encode())
+        writer.finish()
+
+    def save(document: bytes) -> bytes:
+        saved.append(document)
+        return blob_id(document)
+
+    told: list[str] = []
+    Trees(repository, save).repaired(root, lambda path, _reason: told.append(path))
+    expected = f'{{"nodes":[{kept}]}}\n'.encode()
+    around = folder.replace("{}", blob_id(expected).hex())
+    assert saved == [expected, f'{{"nodes":[{around}]}}\n'.encode()]
+    assert told == ["ü/b"]

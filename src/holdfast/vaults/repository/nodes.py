@@ -102,24 +102,35 @@ def decode_tree(document: bytes) -> Iterator[Node]:
         DamagedError: it is not a tree, is not sorted, or has a name that leads out of its folder.
 
     """
+    return (node for node, _text in decode_texts(document))
+
+
+def decode_texts(document: bytes) -> Iterator[tuple[Node, str]]:
+    """Give the nodes of a tree, each with the very JSON that it is, for `joined`.
+
+    Raises:
+        DamagedError: as `decode_tree`.
+
+    """
     try:
         yield from _decode_tree(document.decode())
     except (ValueError, RecursionError) as error:
         raise DamagedError(f"a tree is not JSON: {error}") from error
 
 
-def _decode_tree(text: str) -> Iterator[Node]:
+def _decode_tree(text: str) -> Iterator[tuple[Node, str]]:
     if not text.startswith(_START):
         raise DamagedError("a tree does not begin as one")
     at, last = len(_START), b""
     while not text.startswith("]", at):
-        found, at = _DECODER.raw_decode(text, at)
+        start = at
+        found, at = _DECODER.raw_decode(text, start)
         node = decode_node(found)
         name = _bytes(node.name)
         if name <= last:
             raise DamagedError(f"the name {node.name!r} is not in order, or comes twice")
         last = name
-        yield node
+        yield node, text[start:at]
         if text.startswith(",", at):
             at += 1
         elif not text.startswith("]", at):

@@ -10,11 +10,9 @@ lost, the repaired snapshot is one for restic, and no backup.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from holdfast.errors import RepositoryDamaged
 from holdfast.model.manifest import FILE_NAME, Component, Form, Manifest, Status, Stored, encode
@@ -33,7 +31,6 @@ from .repository import Repository
 from .snapshots import FOLDER as SNAPSHOTS
 from .snapshots import Snapshot, delete_snapshot, load_snapshot, save_snapshot
 from .steps import Observer, Tell, always_ours, counted, nobody, step
-from .unpacked import from_json
 from .walk import DEEPEST, find, walk
 from .write import Writer
 
@@ -241,11 +238,13 @@ class _Repairing:
         """Return the tree of a snapshot with another manifest in it."""
         with Writer(self._repository) as writer:
             ids, size = writer.file(iter((encode(manifest),)))
-            raw = from_json(self._repository.blob(Kind.TREE, tree))["nodes"]
-            for node in raw:
-                if node["name"] == FILE_NAME:
-                    node |= {"size": size, "content": [id_.hex() for id_ in ids]}
-            changed = writer.tree(_document(raw))
+            texts = [
+                nodes.encode_node(replace(node, size=size, content=ids))
+                if node.name == FILE_NAME
+                else text.encode()
+                for node, text in nodes.decode_texts(self._repository.blob(Kind.TREE, tree))
+            ]
+            changed = writer.tree(nodes.joined(texts))
             writer.finish()
         return changed
 
@@ -298,17 +297,18 @@ class _Folder:
 
     tree: bytes
     path: str
-    coming: Iterator[tuple[Node, dict[str, Any]]]
-    kept: list[dict[str, Any]] = field(default_factory=list)
+    coming: Iterator[tuple[Node, str]]
+    kept: list[str] = field(default_factory=list)  # nodes, as JSON
     changed: bool = False
-    below: dict[str, Any] = field(default_factory=dict)  # the node of the folder looked at now
+    inner: str = ""  # the node of the folder in it that is looked at now
 
 
 class Trees:
     """Trees without what is lost of them. Those that lost nothing are read once for all.
 
-    ``save`` stores a changed tree. Nodes are changed as the JSON that they are: what other programs
-    wrote into them, and we do not know, stays.
+    ``save`` stores a changed tree. Nodes stay the very JSON that they are: what other programs
+    wrote into them, and we do not know, is kept; and restic rewrites no tree that it would have
+    written otherwise.
     """
 
     def __init__(self, repository: Repository, save: Save) -> None:
@@ -334,12 +334,12 @@ class Trees:
             if not folders:
                 return tree
             around = folders[-1]
-            around.kept.append(around.below | {"subtree": tree.hex()})
+            around.kept.append(around.inner.replace(_subtree(folder.tree), _subtree(tree)))
             around.changed = around.changed or folder.changed
 
     def _next(self, folder: _Folder, lost: Lost) -> _Folder | None:
         """Look at nodes until one is a folder that must be looked at first."""
-        for node, raw in folder.coming:
+        for node, text in folder.coming:
             path = folder.path + node.name
             if node.subtree is not None and node.subtree not in self._whole:
                 try:
@@ -348,14 +348,14 @@ class Trees:
                     lost(path, error.fields["reason"])
                     folder.changed = True
                     continue
-                folder.below = raw
+                folder.inner = text
                 return inner
             gone = [id_ for id_ in node.content if not self._index.has(Kind.DATA, id_)]
             if gone:
                 lost(path, f"{len(gone)} of {len(node.content)} pieces are lost")
                 folder.changed = True
             else:
-                folder.kept.append(raw)
+                folder.kept.append(text)
         return None
 
     def _folder(self, tree: bytes, path: str) -> _Folder:
@@ -363,21 +363,21 @@ class Trees:
         with damage_in(self._repository.where, f"tree {tree.hex()}"):
             if path.count("/") >= DEEPEST:
                 raise DamagedError(f"it lies deeper than {DEEPEST} folders")
-            decoded = list(nodes.decode_tree(document))
-            raw = from_json(document)["nodes"]
-        return _Folder(tree, path, iter(list(zip(decoded, raw, strict=True))))
+            found = list(nodes.decode_texts(document))
+            for node, text in found:
+                if node.subtree is not None and text.count(_subtree(node.subtree)) != 1:
+                    raise DamagedError(f"{node.name!r} is not written as restic writes folders")
+        return _Folder(tree, path, iter(found))
 
     def _ended(self, folder: _Folder) -> bytes:
         if folder.changed:
-            return self._save(_document(folder.kept))
+            return self._save(nodes.joined(text.encode() for text in folder.kept))
         self._whole.add(folder.tree)
         return folder.tree
 
 
-def _document(raw: list[dict[str, Any]]) -> bytes:
-    """Return the JSON of a tree, in the form that trees have."""
-    text = json.dumps({"nodes": raw}, separators=(",", ":"))  # ASCII: names may hold half a pair
-    return text.encode() + b"\n"
+def _subtree(tree: bytes) -> str:
+    return f'"subtree":"{tree.hex()}"'
 
 
 def _pass_over(_path: str, _reason: str) -> None:
