@@ -20,6 +20,7 @@ from .model.facts import Discovery, Facts, Inspection, Json, Probe
 from .model.keys import KeyInfo
 from .model.manifest import Manifest, Stored
 from .model.marks import Marks
+from .model.upkeep import Checked, IndexRepaired, PacksRepaired, Pruned, Share, SnapshotsRepaired
 
 Token = Mapping[str, Json]
 
@@ -379,6 +380,37 @@ class Guarded(Vault, Protocol):
 
     def unlock(self, *, everything: bool = False) -> Sequence[str]:
         """Remove locks that nobody holds any more, or all; return what each said."""
+
+
+@runtime_checkable
+class Maintained(Vault, Protocol):
+    """A vault that keeps content once, for many backups: deleting one frees nothing by itself.
+
+    Each method may raise `RepositoryLocked`, and those that remove something `AppendOnly`.
+    """
+
+    def prune(
+        self, *, tolerated: float = ..., dry_run: bool = False, observer: Observer = ...
+    ) -> Pruned:
+        """Remove what no backup needs any more.
+
+        ``tolerated`` is the share of bytes not needed that may stay: to remove them, others that
+        are needed would have to be moved.
+        """
+
+    def check(self, *, share: Share | None = ..., observer: Observer = ...) -> Checked:
+        """Look whether everything is whole, and read the data of a share; None: none."""
+
+    def repair_index(self, *, observer: Observer = ...) -> IndexRepaired:
+        """List anew what there is."""
+
+    def repair_packs(self, *, observer: Observer = ...) -> PacksRepaired:
+        """Move what is sound out of what is damaged."""
+
+    def repair_snapshots(
+        self, *, write: bool = False, forget: bool = False, observer: Observer = ...
+    ) -> SnapshotsRepaired:
+        """Tell what backups lost; ``write`` what is left of them, and ``forget`` the damaged."""
 
 
 class Journal(Protocol):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from holdfast.errors import LOCKED, NOT_FOUND, PARTIAL, USAGE, WRONG_KEY
+from holdfast.errors import LOCKED, NOT_FOUND, PARTIAL, USAGE, VERIFICATION_FAILED, WRONG_KEY
 from tests.edges.command_line import Brain
 
 VAULTS = """\
@@ -23,6 +23,7 @@ VAULTS = """\
 def vaults(brain: Brain) -> Brain:
     """The same stack with two repositories beside its plain vault, one of them made."""
     text = brain.config.read_text().replace("  local: {kind: plain, url: backups}\n", VAULTS)
+    text = text.replace("plans:\n", "plans:\n  newest: {keep: {last: 1}}\n")
     brain.config.write_text(text)
     brain.ok("vault", "init", "offsite")
     return brain
@@ -161,3 +162,65 @@ def lock_of_another_machine(vaults: Brain) -> None:
         "pid": os.getpid(),
     }
     vault.repository.save(FOLDER, to_json(lock))
+
+
+# --- upkeep ---
+
+
+def packs_of(vaults: Brain) -> list[Path]:
+    data = vaults.folder / "repository" / "data"
+    return sorted(path for path in data.rglob("*") if path.is_file())
+
+
+def test_what_was_deleted_is_freed(vaults: Brain) -> None:
+    (vaults.uploads / "large.bin").write_bytes(os.urandom(6 << 20))
+    first = vaults.ok("backup", "--vault", "offsite", "--json").json["id"]
+    (vaults.uploads / "large.bin").unlink()
+    vaults.ok("backup", "--vault", "offsite")
+    vaults.ok("prune", "newest", "--vault", "offsite", "--yes")
+    listed = vaults.ok("list", "--vault", "offsite", "--json").json["backups"]
+    assert first not in [one["id"] for one in listed]
+    assert len(listed) == 1
+    before = sum(path.stat().st_size for path in packs_of(vaults))
+    planned = vaults.ok("vault", "prune", "offsite", "--dry-run", "--json").json
+    assert planned["freed"] > 6 << 20
+    assert sum(path.stat().st_size for path in packs_of(vaults)) == before
+    assert "freed" in vaults.ok("vault", "prune", "offsite").out
+    assert sum(path.stat().st_size for path in packs_of(vaults)) < before - (6 << 20)
+    vaults.ok("verify", "latest", "--vault", "offsite")
+    assert vaults.ok("vault", "prune", "offsite", "--json").json["freed"] == 0
+
+
+def test_a_check_says_what_is_wrong_and_a_repair_what_is_lost(vaults: Brain) -> None:
+    (vaults.uploads / "large.bin").write_bytes(os.urandom(3 << 20))
+    backup = vaults.ok("backup", "--vault", "offsite", "--json").json["id"]
+    assert "sound" in vaults.ok("vault", "check", "offsite").out
+    assert vaults.ok("vault", "check", "offsite", "--days", "7", "--json").json["sound"]
+    assert vaults.ok("vault", "check", "offsite", "--no-data", "--json").json["bytes_read"] == 0
+    pack = max(packs_of(vaults), key=lambda path: path.stat().st_size)
+    data = bytearray(pack.read_bytes())
+    data[len(data) // 2] ^= 1
+    pack.chmod(0o600)
+    pack.write_bytes(data)
+    found = vaults.run("vault", "check", "offsite", "--json")
+    assert found.status == VERIFICATION_FAILED
+    assert any(pack.name in problem for problem in found.json["problems"])
+    assert "NOT SOUND" in vaults.run("vault", "check", "offsite").out
+    repaired = vaults.run("vault", "repair", "offsite", "--write")
+    assert repaired.status == VERIFICATION_FAILED
+    assert backup in repaired.out
+    assert "large.bin" in repaired.out
+    left = f"{backup}-repaired"
+    assert left in vaults.ok("list", "--vault", "offsite").out
+    vaults.ok(
+        "restore", left, "--vault", "offsite", "--target", str(vaults.folder / "left"), "--yes"
+    )
+    assert not (vaults.folder / "left" / "uploads" / "large.bin").exists()
+    assert (vaults.folder / "left" / "projects").is_dir()
+
+
+def test_only_repositories_are_kept_up(vaults: Brain) -> None:
+    for command in ("prune", "check", "repair"):
+        refused = vaults.run("vault", command, "local")
+        assert refused.status == USAGE
+        assert "plain" in refused.err

@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 from holdfast.errors import RepositoryDamaged, RepositoryLocked, VaultUnavailable
 from holdfast.model.events import Event, Progress, StepStarted
 from holdfast.model.marks import Marks
+from holdfast.model.upkeep import EVERYTHING, Share, share_at
 from holdfast.testing.faults import Calls, FaultyStore
 from holdfast.testing.memory import MemoryStore
 from holdfast.vaults.repository import check as checking
 from holdfast.vaults.repository import keys, locks
 from holdfast.vaults.repository.blobs import Kind, blob_id, seal_blob
-from holdfast.vaults.repository.check import EVERYTHING, Share, check, share_at
+from holdfast.vaults.repository.check import check
 from holdfast.vaults.repository.locks import locked
 from holdfast.vaults.repository.packs import finish, pack_name
 from holdfast.vaults.repository.passwords import add_key

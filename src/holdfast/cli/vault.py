@@ -10,7 +10,7 @@ import typer
 
 from ..errors import FAILED, UsageInvalid
 from ..i18n import _
-from . import documents, text
+from . import documents, text, upkeep
 from .common import ConfigOption, JsonOption, ProgressOption, observer, open_session, quiet
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help=_("A vault of the configuration."))]
@@ -32,6 +32,7 @@ def register(app: typer.Typer) -> None:
     group.command("list")(list_vaults)
     group.command()(copy)
     group.command()(unlock)
+    upkeep.register(group)
     keys = typer.Typer(help=_("The passwords that open a vault."))
     keys.command("list")(list_keys)
     keys.command("add")(add_key)

@@ -1,4 +1,4 @@
-"""Vaults as such: making them, their keys, their locks."""
+"""Vaults as such: making them, their keys, their locks, and their upkeep."""
 
 from __future__ import annotations
 
@@ -7,7 +7,16 @@ from dataclasses import dataclass
 
 from ..errors import HoldfastError, UsageInvalid
 from ..model.keys import KeyInfo
-from ..ports import Guarded, Observer, Vault
+from ..model.upkeep import (
+    EVERYTHING,
+    Checked,
+    IndexRepaired,
+    PacksRepaired,
+    Pruned,
+    SnapshotsRepaired,
+    share_at,
+)
+from ..ports import Guarded, Maintained, Observer, Vault
 from .runs import run
 from .session import Session
 
@@ -83,6 +92,61 @@ def unlock(session: Session, name: str, observe: Observer, *, everything: bool) 
     with run(session, "vault unlock", observe) as current:
         current.vault = name
         return vault.unlock(everything=everything)
+
+
+def prune_vault(
+    session: Session, name: str, observe: Observer, *, tolerated: float, dry_run: bool
+) -> Pruned:
+    """Remove from a vault what no backup needs; with ``dry_run`` only say what that would be."""
+    vault = _maintained(session, name)
+    if dry_run:
+        return vault.prune(tolerated=tolerated, dry_run=True, observer=observe)
+    with run(session, "vault prune", observe) as current:
+        current.vault = name
+        return vault.prune(tolerated=tolerated, observer=current.around.observe)
+
+
+def check_vault(
+    session: Session, name: str, observe: Observer, *, days: int | None, data: bool
+) -> Checked:
+    """Look whether a vault is whole: all its data, or with ``days`` what is due today of it."""
+    vault = _maintained(session, name)
+    share = EVERYTHING if days is None else share_at(session.clock.now().timestamp(), days)
+    with run(session, "vault check", observe) as current:
+        current.vault = name
+        return vault.check(share=share if data else None, observer=current.around.observe)
+
+
+@dataclass(frozen=True, slots=True)
+class Repaired:
+    """What repairing a vault found and did, in its order."""
+
+    index: IndexRepaired
+    packs: PacksRepaired
+    snapshots: SnapshotsRepaired
+
+
+def repair_vault(
+    session: Session, name: str, observe: Observer, *, write: bool, forget: bool
+) -> Repaired:
+    """Repair a vault after damage: what is sound is kept, and what backups lost is told."""
+    vault = _maintained(session, name)
+    with run(session, "vault repair", observe) as current:
+        current.vault = name
+        heard = current.around.observe
+        return Repaired(
+            vault.repair_index(observer=heard),
+            vault.repair_packs(observer=heard),
+            vault.repair_snapshots(write=write, forget=forget, observer=heard),
+        )
+
+
+def _maintained(session: Session, name: str) -> Maintained:
+    vault: Vault = session.vault(name)
+    if isinstance(vault, Maintained):
+        return vault
+    problem = f"vault {name} is of kind {vault.kind}, whose backups are verified and deleted alone"
+    raise UsageInvalid(problem=problem)
 
 
 def guarded(session: Session, name: str) -> Guarded:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 
 from holdfast.errors import BackupDamaged, HoldfastError, RepositoryDamaged
 from holdfast.model.manifest import Manifest
+from holdfast.model.upkeep import EVERYTHING, Checked, Share
 from holdfast.ports import Damaged
 
 from . import config, keys, marks
@@ -25,71 +25,6 @@ from .snapshots import load_snapshot
 from .steps import Observer, Tell, counted, nobody, step
 from .stored import read_bounded
 from .walk import find
-
-MOST_TOLD = 10_000  # problems that are put into words; more are only counted
-_DAY = 86_400
-
-
-@dataclass(frozen=True, slots=True)
-class Share:
-    """The packs whose turn it is on a day: those whose id, modulo ``days``, is the day's number.
-
-    The id of a pack is a hash, so that each day's share is one part in ``days``, more or less: of
-    n packs it has n/days, with a standard deviation of the root of that. What comes and goes does
-    not change the turn of others. A pack that is there throughout is read exactly once in any
-    ``days`` consecutive days on each of which a check runs; damage to it is found ``days`` days
-    later at the latest, half as many on average. This is certain, not probable. A day without a
-    run leaves its packs for ``days`` more: if each day is missed with probability q, whatever
-    happens on others, a pack is read within k·days days with probability 1 - q^k. Running more
-    often than once a day reads the same packs again.
-    """
-
-    day: int  # the day's number; since 1970, for whoever has no other
-    days: int
-
-    def __post_init__(self) -> None:
-        """Refuse what is no share."""
-        if self.days < 1:
-            bug = f"data cannot be read once in {self.days} days"
-            raise ValueError(bug)
-
-    def has(self, pack: bytes) -> bool:
-        """Tell whether it is a pack's turn."""
-        return int.from_bytes(pack[:16], "big") % self.days == self.day % self.days
-
-
-EVERYTHING = Share(0, 1)
-
-
-def share_at(seconds: float, days: int) -> Share:
-    """Return the share of the day that an instant is in, in seconds since 1970, UTC."""
-    return Share(int(seconds // _DAY), days)
-
-
-@dataclass(slots=True)
-class Checked:
-    """What was found. Sound is a repository without ``problems``."""
-
-    problems: list[str] = field(default_factory=list)  # `MOST_TOLD` at most
-    more: int = 0  # problems beyond these
-    hints: list[str] = field(default_factory=list)  # what is untidy, but harms nobody
-    snapshots: int = 0
-    packs: int = 0
-    blobs: int = 0
-    packs_read: int = 0
-    bytes_read: int = 0
-
-    @property
-    def sound(self) -> bool:
-        """Whether nothing is wrong with what was looked at."""
-        return not self.problems
-
-    def problem(self, text: object) -> None:
-        """Note what is wrong."""
-        if len(self.problems) < MOST_TOLD:
-            self.problems.append(str(text))
-        else:
-            self.more += 1
 
 
 def check(

@@ -15,11 +15,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
 
 from holdfast.errors import RepositoryLockLost, RetentionHolds
+from holdfast.model.upkeep import TOLERATED, Pruned
 
 from .ahead import in_order
 from .blobs import Sealed, unseal_blob
@@ -37,29 +37,7 @@ from .snapshots import load_snapshot
 from .steps import Observer, Tell, always_ours, counted, nobody, step
 from .tidying import Fate, Tidying, choose
 
-TOLERATED = 0.05  # share of a repository that may be bytes which nothing needs: restic's default
 _READERS = 3  # of up to 16 MiB each; one more waits
-
-
-@dataclass(slots=True)
-class Pruned:
-    """What a run found and did, or would do. Sizes are bytes as they lie in packs."""
-
-    snapshots: int = 0
-    used_blobs: int = 0
-    used: int = 0  # of blobs that snapshots need, each once
-    unused_blobs: int = 0
-    unused: int = 0  # of blobs that nothing needs, second copies included
-    unlisted_packs: int = 0  # that runs left which died
-    unlisted: int = 0
-    deleted_packs: int = 0  # of which nothing is needed
-    deleted: int = 0
-    repacked_packs: int = 0
-    repacked: int = 0  # bytes that are moved
-    freed: int = 0  # in all
-    left: int = 0  # bytes not needed that stay
-    index_files: int = 0  # that were replaced
-    held: list[str] = field(default_factory=list)  # packs that object lock keeps a while
 
 
 def prune(

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass, field
 from functools import partial
 
 from holdfast.errors import RepositoryDamaged
+from holdfast.model.upkeep import IndexRepaired, PacksRepaired
 
 from .ahead import in_order
 from .blobs import Kind, Located, Sealed, unseal_blob
@@ -31,17 +31,6 @@ from .steps import Observer, Tell, always_ours, counted, nobody, step
 _HEADERS = 8  # read at once
 
 
-@dataclass(slots=True)
-class IndexRepaired:
-    """What `repair_index` found."""
-
-    packs: int = 0
-    blobs: int = 0
-    damaged_files: list[str] = field(default_factory=list)  # index files, and why
-    damaged_packs: list[str] = field(default_factory=list)  # whose header cannot be read, and why
-    replaced: int = 0  # index files
-
-
 def repair_index(
     repository: Repository,
     *,
@@ -55,16 +44,6 @@ def repair_index(
     """
     repairing = _Repairing(repository.fresh(), still_ours, observer)
     return repairing.index()
-
-
-@dataclass(slots=True)
-class PacksRepaired:
-    """What `repair_packs` found and did."""
-
-    packs: int = 0  # that were read
-    damaged: dict[str, list[str]] = field(default_factory=dict)  # by name: what is wrong
-    moved: int = 0  # sound blobs that were in damaged packs
-    lost: int = 0  # blobs that were in damaged packs, and are nowhere sound
 
 
 def repair_packs(

@@ -34,10 +34,20 @@ from holdfast.model.manifest import Form, Manifest, Stored
 from holdfast.model.marks import Marks
 from holdfast.model.names import safe_backup_id
 from holdfast.model.options import Options
+from holdfast.model.upkeep import (
+    EVERYTHING,
+    TOLERATED,
+    Checked,
+    IndexRepaired,
+    PacksRepaired,
+    Pruned,
+    Share,
+    SnapshotsRepaired,
+)
 from holdfast.ports import Damaged, Store
 
 from .backups import Backups, Sealed
-from .check import EVERYTHING, Checked, Share, check
+from .check import check
 from .chunks import notice
 from .draft import RepositoryDraft, digest_of
 from .locks import FOLDER as LOCKS
@@ -48,10 +58,10 @@ from .opening import init_repository, open_repository
 from .options import RepositoryOptions
 from .passwords import add_key, change_password, key_files, remove_key
 from .presence import PACKS, Presence
-from .prune import TOLERATED, Pruned, prune
+from .prune import prune
 from .read import read_file, read_tree
-from .repair import IndexRepaired, PacksRepaired, repair_index, repair_packs
-from .repair_snapshots import SnapshotsRepaired, repair_snapshots
+from .repair import repair_index, repair_packs
+from .repair_snapshots import repair_snapshots
 from .repository import Repository
 from .snapshots import delete_snapshot
 from .steps import Observer, nobody
