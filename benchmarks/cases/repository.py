@@ -120,7 +120,7 @@ def _tools(work: Path, tree: Path) -> Iterator[Tool]:
         init=holdfast("vault", "init", stack.config, "local"),
         backup=holdfast("backup", "measured", stack.config),
         restore=holdfast("restore", "latest", stack.config, "--yes", "--target", str(target)),
-        verify=holdfast("verify", "latest", stack.config),
+        verify=holdfast("vault", "check", stack.config, "local"),
         target=target,
     )
 
