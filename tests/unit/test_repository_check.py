@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from holdfast.errors import RepositoryDamaged, RepositoryLocked, VaultUnavailable
+from holdfast.model import upkeep
 from holdfast.model.events import Event, Progress, StepStarted
 from holdfast.model.marks import Marks
 from holdfast.model.upkeep import EVERYTHING, Share, share_at
@@ -179,7 +180,7 @@ def test_more_problems_than_can_be_told_are_counted(
     keep_three(vault)
     for name in list(store.names("data")):
         del store.held[name]
-    monkeypatch.setattr(checking, "MOST_TOLD", 3)
+    monkeypatch.setattr(upkeep, "MOST_TOLD", 3)
     done = vault_on(store).check()
     assert (len(done.problems), done.sound) == (3, False)
     assert done.more > 3
