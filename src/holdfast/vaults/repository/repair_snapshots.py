@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from holdfast.errors import RepositoryDamaged
 from holdfast.model.manifest import FILE_NAME, Component, Form, Manifest, Status, Stored, encode
 from holdfast.model.names import safe_backup_id
+from holdfast.model.upkeep import Loss, SnapshotsRepaired
 
 from . import nodes
 from .backups import BACKUP, Backups, Sealed, tags_of
@@ -40,31 +41,6 @@ MOST_NOTES = 20  # losses that a manifest names
 
 Save = Callable[[bytes], bytes]  # a tree to its id
 Lost = Callable[[str, str], None]  # a path and why it is lost
-
-
-@dataclass(frozen=True, slots=True)
-class Loss:
-    """A file or folder of a snapshot that cannot be had any more, or not all of it."""
-
-    snapshot: str
-    backup: str  # its id; empty for snapshots that are not ours
-    artifact: str  # where the artifact lies that it is, or is in; empty for what is in none
-    path: str  # in the snapshot; empty for all of it
-    reason: str
-
-
-@dataclass(slots=True)
-class SnapshotsRepaired:
-    """What was lost, and what was done about it."""
-
-    snapshots: int = 0  # that were looked at
-    losses: list[Loss] = field(default_factory=list)  # `MOST_TOLD` at most
-    more: int = 0  # losses beyond these
-    hopeless: list[str] = field(default_factory=list)  # snapshots of which nothing is left
-    repaired: dict[str, str] = field(default_factory=dict)  # names: of each, its repaired one's
-    backups: dict[str, str] = field(default_factory=dict)  # ids: of each, its repaired one's
-    forgotten: list[str] = field(default_factory=list)  # names of snapshots that were removed
-    pinned: list[str] = field(default_factory=list)  # ids that were not, because they are pinned
 
 
 def repair_snapshots(
