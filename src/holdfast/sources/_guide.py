@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import shlex
 
-ARCHIVES = {".zst": "zstd -dc {} | tar --xattrs -xpf -", ".gz": "tar --xattrs -xpzf {}"}
+ARCHIVES = {
+    ".tar.zst": "zstd -dc {} | tar --xattrs -xpf -",
+    ".tar.gz": "tar --xattrs -xpzf {}",
+    ".tgz": "tar --xattrs -xpzf {}",
+    ".tar": "tar --xattrs -xpf {}",
+}
 
 
 def reading(path: str) -> str:
@@ -25,6 +30,6 @@ def unpacking(path: str) -> str:
     """
     name = shlex.split(path)[0]
     for suffix, command in ARCHIVES.items():
-        if name.endswith(f".tar{suffix}"):
+        if name.endswith(suffix):
             return f'{command.format(path)} -C "$TARGET"'
     return f'cp -a {path}/. "$TARGET"'
