@@ -30,6 +30,12 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
 RESTIC = Path(__file__).parent.parent / ".venv" / "peers" / "restic"
+# Whoever runs the tests in the background may have them ignore what interrupts and hangs up. What
+# is ignored stays so in every program that is started, and it is tested how these end.
+for number in DEFERRED:
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, signal.SIG_DFL)
+
 TOOLS = {
     "openssl": "certificates for servers that speak TLS",
     "restic": "restic 0.14, which reads and writes our repositories",
