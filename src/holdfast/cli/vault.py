@@ -12,8 +12,8 @@ from ..errors import FAILED, UsageInvalid
 from ..i18n import _
 from . import documents, text, upkeep
 from .common import ConfigOption, JsonOption, ProgressOption, observer, open_session, quiet
+from .upkeep import Name
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help=_("A vault of the configuration."))]
 PasswordFile = Annotated[
     Path | None,
     typer.Option(

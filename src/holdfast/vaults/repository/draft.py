@@ -13,6 +13,7 @@ from pathlib import Path
 from holdfast.model.artifact import Artifact, Chunks, Entry, Stream, Tree, TreeItems
 from holdfast.model.manifest import FILE_NAME, Form, Manifest, Stored, decode, encode
 
+from .._digest import told
 from . import nodes
 from .backups import Sealed, tags_of
 from .gotext import SECOND
@@ -136,7 +137,7 @@ class RepositoryDraft:
         self, component: str, stream: Stream, path: str, progress: Callable[[int], None]
     ) -> Stored:
         with stream.open() as chunks:
-            ids, size = self._writer.file(_told(chunks, progress))
+            ids, size = self._writer.file(told(chunks, progress))
         node = self._document_node(path, ids, size)
         self._nodes[path] = node
         return Stored(
@@ -287,10 +288,6 @@ def _opened(tree: Tree, parent: Parent | None) -> AbstractContextManager[TreeIte
     if parent is None or tree.sparing is None:
         return tree.open()
     return tree.sparing(parent.knows)
-
-
-def _told(chunks: Chunks, progress: Callable[[int], None]) -> Chunks:
-    return _Counted(chunks, progress).chunks()
 
 
 def _nothing_known(_entry: Entry) -> None:

@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 
 from .blobs import Kind
 from .index import Index
-from .packs import EMPTY_SIZE, ENTRY_SIZE, pack_of
-from .presence import PACKS
+from .packs import EMPTY_SIZE, ENTRY_SIZE, PACKS, pack_of
 from .repository import Repository
 
 

@@ -20,6 +20,7 @@ from .crypto import OVERHEAD, Key, seal, unseal
 from .damage import DamagedError
 from .pieces import gathered
 
+PACKS = "data"  # the folder that they lie in
 TARGET_SIZE = 16 << 20  # bytes that a pack has before it is finished, as restic's
 LARGEST_HEADER = 16 << 20  # restic believes no more
 TAIL_SIZE = 8 << 10  # bytes at the end of a pack that hold the header of most
@@ -115,7 +116,7 @@ def finish(key: Key, sealed: Sequence[Sealed]) -> FinishedPack:
 def pack_name(id_: bytes) -> str:
     """Return where a pack lies: in one of 256 folders."""
     name = id_.hex()
-    return f"data/{name[:2]}/{name}"
+    return f"{PACKS}/{name[:2]}/{name}"
 
 
 def pack_of(name: str) -> bytes | None:

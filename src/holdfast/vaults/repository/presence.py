@@ -8,11 +8,9 @@ from .blobs import Kind
 from .damage import DamagedError, damage_in
 from .index import Place
 from .nodes import Node
-from .packs import pack_name
+from .packs import PACKS, pack_name
 from .repository import Repository
-from .walk import walk
-
-PACKS = "data"
+from .walk import pass_over, walk
 
 
 class Presence:
@@ -38,13 +36,9 @@ class Presence:
         for id_ in node.content:
             yield self._repository.places(Kind.DATA, id_)
         if node.subtree is not None:
-            for found in walk(self._repository, node, _pass_over):
+            for found in walk(self._repository, node, pass_over):
                 yield from found.content
 
     def _is_there(self, place: Place) -> bool:
         size = self._sizes.get(pack_name(place.pack), -1)
         return place.blob.offset + place.blob.length <= size
-
-
-def _pass_over(_path: str, _reason: str) -> None:
-    """Hear of what restic keeps and we never write."""

@@ -22,8 +22,7 @@ from .damage import DamagedError, damage_in
 from .examine import THREADS, Examiner
 from .inventory import Inventory, take_inventory
 from .listing import Listing, replace_listings
-from .packs import Pack, pack_name, pack_of, read_header
-from .presence import PACKS
+from .packs import PACKS, Pack, pack_name, pack_of, read_header
 from .repository import INDEX, Repository
 from .rewriting import full_packs, remove_index_files, store_packs
 from .steps import Observer, Tell, always_ours, counted, nobody, step

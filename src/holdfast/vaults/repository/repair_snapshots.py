@@ -32,7 +32,7 @@ from .repository import Repository
 from .snapshots import FOLDER as SNAPSHOTS
 from .snapshots import Snapshot, delete_snapshot, load_snapshot, save_snapshot
 from .steps import Observer, Tell, always_ours, counted, nobody, step
-from .walk import DEEPEST, find, walk
+from .walk import DEEPEST, find, pass_over, walk
 from .write import Writer
 
 REPAIRED = "repaired"  # the tag, as restic's
@@ -205,7 +205,7 @@ class _Repairing:
         if digest == stored.sha256 or stored.form is not Form.TREE:
             return replace(stored, sha256=digest)
         size = entries = 0
-        for found in walk(self._repository, node, _pass_over):
+        for found in walk(self._repository, node, pass_over):
             size += found.entry.stored_size
             entries += 1
         return replace(stored, sha256=digest, size=size, content_size=size, entries=entries)
@@ -354,7 +354,3 @@ class Trees:
 
 def _subtree(tree: bytes) -> str:
     return f'"subtree":"{tree.hex()}"'
-
-
-def _pass_over(_path: str, _reason: str) -> None:
-    """Hear of what restic keeps and we never write."""

@@ -56,8 +56,9 @@ from .marks import OWN, Marked
 from .nodes import Node
 from .opening import init_repository, open_repository
 from .options import RepositoryOptions
+from .packs import PACKS
 from .passwords import add_key, change_password, key_files, remove_key
-from .presence import PACKS, Presence
+from .presence import Presence
 from .prune import prune
 from .read import read_file, read_tree
 from .repair import repair_index, repair_packs
@@ -65,7 +66,7 @@ from .repair_snapshots import repair_snapshots
 from .repository import Repository
 from .snapshots import delete_snapshot
 from .steps import Observer, nobody
-from .walk import find
+from .walk import find, pass_over
 from .write import Writer
 
 PROGRAM = f"holdfast {__version__}"
@@ -257,7 +258,7 @@ class RepositoryVault:
     def _tree(self, manifest: Manifest, stored: Stored) -> Iterator[TreeItems]:
         with self._held(), _of(manifest, stored):
             node = self._node(manifest, stored)
-            with read_tree(self.repository, node, _pass_over) as items:
+            with read_tree(self.repository, node, pass_over) as items:
                 yield _guarded_items(items, manifest, stored)
 
     @contextmanager
@@ -478,7 +479,3 @@ def _guarded_items(items: TreeItems, manifest: Manifest, stored: Stored) -> Tree
     with _of(manifest, stored):
         for entry, chunks in items:
             yield entry, _guarded(chunks, manifest, stored)
-
-
-def _pass_over(_path: str, _reason: str) -> None:
-    """Hear of what restic keeps and we never write."""
