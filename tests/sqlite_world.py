@@ -20,6 +20,7 @@ import sqlite3
 import struct
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -158,6 +159,16 @@ def running(what: str, **arguments: Any) -> Iterator[subprocess.Popen[bytes]]:
             yield process
         finally:
             process.kill()
+
+
+def script(program: str, timeout: float = 60) -> subprocess.CompletedProcess[bytes]:
+    """Run a program that a test spells out, in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        check=False,
+        timeout=timeout,
+        stdout=subprocess.PIPE,
+    )
 
 
 # --- in the other process ---

@@ -5,9 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sqlite3
-import subprocess
-import sys
-import textwrap
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -28,7 +25,7 @@ from holdfast.model.facts import differences
 from tests.nowhere import NOWHERE
 from tests.other_user import can_run_python
 from tests.real.test_sqlite_live import freeze_to, picture, source_of
-from tests.sqlite_world import BODY, commits_in, create, run, running
+from tests.sqlite_world import BODY, commits_in, create, run, running, script
 
 
 def crash(path: Path, seed: int) -> None:
@@ -386,15 +383,6 @@ def test_freezing_500_mb_takes_little_memory(tmp_path: Path, *, attended: bool) 
             assert script(program).returncode == 0
     else:
         assert script(program).returncode == 0
-
-
-def script(program: str, timeout: float = 60) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program)],
-        check=False,
-        timeout=timeout,
-        stdout=subprocess.PIPE,
-    )
 
 
 def _content(artifact: object) -> bytes:

@@ -18,7 +18,7 @@ from holdfast.model.artifact import Stream
 from holdfast.model.facts import Facts
 from holdfast.sources import _sqlite_hold
 from holdfast.sources.sqlite import SqliteOptions, SqliteSource
-from tests.sqlite_world import Writer, commits_in, create, running, writing
+from tests.sqlite_world import Writer, commits_in, create, running, script, writing
 
 PATIENCE = 5.0  # seconds; how long an application waits for a lock by default
 
@@ -205,6 +205,36 @@ def test_an_exclusive_lock_is_waited_for_and_then_named(tmp_path: Path) -> None:
         ):
             pytest.fail("a locked database was frozen")
         assert 0.4 < time.monotonic() - before < 10
+
+
+def test_a_reader_that_must_look_again_keeps_no_writer_waiting_meanwhile(tmp_path: Path) -> None:
+    # As when the journal of a writer that just began is taken for one that a crash left.
+    path = tmp_path / "bank.db"
+    create(path, "delete")
+    program = f"""
+        import sqlite3, subprocess, sys
+        from holdfast.sources import _sqlite_hold as hold
+
+        WRITER = (
+            "import sqlite3, sys; path = sys.argv[1];"
+            "sqlite3.connect(path, timeout=0).execute('BEGIN EXCLUSIVE')"
+        )
+
+        class Misled(hold.Database):
+            tries = 0
+
+            def _hold_journal(self, *, copying):
+                self.tries += 1
+                if self.tries == 1:
+                    return self._hold_idle(hold.JOURNAL, copying=copying)
+                subprocess.run([sys.executable, "-c", WRITER, self.path], check=True)
+                return super()._hold_journal(copying=copying)
+
+        database = Misled({str(path)!r}, {str(_made(tmp_path / "workspace"))!r}, 20)
+        assert database.hold(copying=True).copy
+        assert database.tries == 2
+    """
+    assert script(program).returncode == 0
 
 
 def test_an_open_database_names_its_occupants_and_is_not_switched(tmp_path: Path) -> None:

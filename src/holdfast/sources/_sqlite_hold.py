@@ -80,6 +80,8 @@ class Database:
             try:
                 return self._hold(copying=copying)
             except Moved as moved:
+                # A lock kept over the next try would make a writer wait for us who makes us wait.
+                locks.let_go(self.file)
                 if time.monotonic() > self._deadline:
                     raise Refused("unstable", str(moved)) from moved
                 time.sleep(locks.PAUSE)
