@@ -177,7 +177,13 @@ def test_what_was_deleted_is_freed(vaults: Brain) -> None:
     first = vaults.ok("backup", "--vault", "offsite", "--json").json["id"]
     (vaults.uploads / "large.bin").unlink()
     vaults.ok("backup", "--vault", "offsite")
-    vaults.ok("prune", "newest", "--vault", "offsite", "--yes")
+    vaults.ok("backup", "--vault", "local")
+    vaults.ok("backup", "--vault", "local")
+    pruned = vaults.ok("prune", "newest", "--vault", "offsite", "--vault", "local", "--yes").out
+    assert "holdfast vault prune offsite" in pruned
+    assert "holdfast vault prune local" not in pruned
+    again = vaults.ok("prune", "newest", "--vault", "offsite", "--yes").out
+    assert "holdfast vault prune" not in again
     listed = vaults.ok("list", "--vault", "offsite", "--json").json["backups"]
     assert first not in [one["id"] for one in listed]
     assert len(listed) == 1

@@ -45,7 +45,7 @@ def prune(
     config: ConfigOption = None,
 ) -> None:
     """Delete the backups that a plan does not keep; never the newest good one, nor a pinned one."""
-    from ..runtime.upkeep import execute_prune, plan_prune
+    from ..runtime.upkeep import execute_prune, not_freed, plan_prune
 
     session = open_session(context, config)
     prunings = plan_prune(session, plan, vault or ())
@@ -64,6 +64,9 @@ def prune(
         text.say(_("{count} would be deleted; nothing was done").format(count=doomed))
     elif not quiet(context):
         text.say(_("{count} deleted").format(count=sum(len(ids) for ids in gone.values())))
+        for name in not_freed(prunings, gone):
+            later = _("{vault}: what they held goes with `holdfast vault prune {vault}`")
+            text.say(later.format(vault=name))
 
 
 def _decisions(prunings: Sequence[Pruning]) -> list[dict[str, object]]:

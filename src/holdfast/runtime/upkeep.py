@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from ..errors import HoldfastError, UsageInvalid
 from ..model.marks import Level, Marks, Proof
 from ..model.retention import Keep
-from ..ports import Damaged, Observer, Vault
+from ..ports import Damaged, Maintained, Observer, Vault
 from ..verbs.check import Violation, check_integrity, run_checks
 from ..verbs.prune import Pruning, plan_pruning, prune
 from ..verbs.select import Listed, list_backups
@@ -107,6 +107,12 @@ def execute_prune(
             gone[vault.name] = prune(again.only(pruning), current.around)
         current.figures = {"deleted": {vault: list(ids) for vault, ids in gone.items()}}
     return gone
+
+
+def not_freed(prunings: Sequence[Pruning], gone: dict[str, list[str]]) -> list[str]:
+    """Return the vaults that were deleted from, and have room only after a prune of their own."""
+    vaults = [pruning.listing.vault for pruning in prunings]
+    return [one.name for one in vaults if gone.get(one.name) and isinstance(one, Maintained)]
 
 
 def pin(
