@@ -30,7 +30,7 @@ from ._objects_keys import Places, version_folder
 from ._objects_tally import Tally
 
 PIECE = 8 << 20  # bytes of an object that one request reads
-ROOM = 48 << 20  # bytes that are read ahead
+ROOM = 24 << 20  # bytes that are read ahead
 CHANGES = 4  # how often an object is read again that changes each time
 _MD5 = re.compile(r'"[0-9a-f]{32}"')
 PARTS = "x-amz-mp-parts-count"
