@@ -6,11 +6,11 @@ import argparse
 import sys
 import tempfile
 import time
-from importlib import import_module
 from pathlib import Path
 
+from .cases import measure_apart
 from .machine import describe
-from .stack import Options, remove
+from .stack import Options
 from .table import Row, Section, markdown, text, unmet
 
 CASES = (
@@ -34,15 +34,10 @@ def main() -> int:
     sections: list[Section] = []
     begun = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="holdfast-benchmarks-", dir=options.folder) as folder:
+        how = Options(options.runs, options.small)
         for name in options.names or CASES:
-            case = import_module(f".cases.{name}", __package__)
-            how = Options(options.runs, options.small)
-            work = Path(folder) / name
-            work.mkdir()
-            section: Section = case.measure(work / "data", how)
-            remove(work)
-            sections.append(section)
-            print(text(section), end="\n\n", flush=True)
+            sections.append(measure_apart(name, Path(folder) / name, how))
+            print(text(sections[-1]), end="\n\n", flush=True)
     sections.append(_memory(sections))
     print(text(sections[-1]), end="\n\n")
     minutes = (time.monotonic() - begun) / 60

@@ -66,8 +66,8 @@ def measure(work: Path, options: Options) -> Section:
     rows = [
         *_compared(tools, _full, options.runs, 0.55),
         *_compared(tools, _unchanged, options.runs, 0.8),
-        *_compared(tools, _restore, options.fewer(3), 0.7),
-        *_compared(tools, _verify, options.fewer(3), 1.0),
+        *_compared(tools, _restore, options.runs, 0.7),
+        *_compared(tools, _verify, options.runs, 1.0),
         *_edited(tools, tree, options),
     ]
     return Section(
