@@ -116,6 +116,9 @@ def test_keys_are_added_changed_and_removed(
     file.write_text("third\n")
     vaults.ok("vault", "key", "change", "offsite", "--new-password-file", str(file))
     assert vaults.run("list", "--vault", "offsite").status == WRONG_KEY
+    elsewhere = vaults.run("backup")
+    assert elsewhere.status == PARTIAL
+    assert elsewhere.err.count("offsite: the password opens none") == 1
     monkeypatch.setenv("OFFSITE", "third")
     vaults.ok("verify", "latest", "--vault", "offsite")
 

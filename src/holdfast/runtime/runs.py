@@ -89,7 +89,8 @@ def _recorded(
                     runs.bury(lease.predecessor.run)
                 runs.save(replace(pending, state=RunState.IN_PROGRESS))
             record = stack.enter_context(Recorder(runs, pending.id, session.clock))
-            around = Surroundings(session.clock, _both(record, observe), _empty_scratch(session))
+            heard = _once(_both(record, observe))
+            around = Surroundings(session.clock, heard, _empty_scratch(session))
             usable = runs if isinstance(runs, Catalog) else None
             current = Current(pending.id, around, lease, usable)
             yield current
@@ -160,6 +161,20 @@ def _undisturbed(observe: Observer) -> Observer:
             observe(event)
         except OSError:
             deaf = True  # whoever prints the result at the end will find out, and say so
+
+    return tell
+
+
+def _once(observe: Observer) -> Observer:
+    """Return a listener that hears each warning once: a vault that is gone is met at every step."""
+    told: set[Event] = set()
+
+    def tell(event: Event) -> None:
+        if isinstance(event, Warned):
+            if event in told:
+                return
+            told.add(event)
+        observe(event)
 
     return tell
 
