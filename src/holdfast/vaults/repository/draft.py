@@ -10,7 +10,7 @@ from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
 
-from holdfast.model.artifact import Artifact, Chunks, Entry, Stream, Tree, TreeItems
+from holdfast.model.artifact import CHUNK, Artifact, Chunks, Entry, Stream, Tree, TreeItems
 from holdfast.model.manifest import FILE_NAME, Form, Manifest, Stored, decode, encode
 
 from .._digest import told
@@ -30,6 +30,7 @@ DOCUMENTS = frozenset({FILE_NAME, GUIDE})
 ENCODING = "blobs"  # what is stored under a path is a node, which names the blobs of the content
 FILE_MODE, FOLDER_MODE = 0o600, 0o700
 MOST_NOTES = 20
+MOST_UNTOLD = 64  # files and pieces of files whose bytes are told together
 PREFACE = """\
 ## First: get it out of the repository
 
@@ -157,18 +158,19 @@ class RepositoryDraft:
         self, component: str, tree: Tree, path: str, progress: Callable[[int], None]
     ) -> Stored:
         parent = self._parent_of(component, tree)
-        known = parent.node if parent is not None else _nothing_known
+        known = parent.kept if parent is not None else _nothing_known
         origin = int.from_bytes(sha256(path.encode("utf-8", "surrogateescape")).digest()[:4], "big")
         writer = TreeWriter(self._writer, origin=origin, known=known, note=self._note)
         size = entries = 0
+        telling = _Telling(progress)
         with _opened(tree, parent) as items:
             for entry, chunks in items:
-                taken = _Counted(chunks, progress)
-                writer.add(entry, taken.chunks())
-                if unread_size := entry.stored_size - taken.size:
-                    progress(unread_size)
-                size += entry.stored_size
+                before, stored_size = telling.size, entry.stored_size
+                writer.add(entry, telling.chunks(chunks))
+                telling.add(stored_size - (telling.size - before))  # what was not read
+                size += stored_size
                 entries += 1
+        telling.tell()
         node = writer.finish(path.rpartition("/")[2])
         self._nodes[path] = node
         return Stored(
@@ -268,19 +270,32 @@ def digest_of(node: Node) -> str:
     return sha256(b"".join(node.content)).hexdigest()
 
 
-class _Counted:
-    """Chunks on their way, told and counted."""
+class _Telling:
+    """Counts bytes on their way, and tells of some at a time.
 
-    def __init__(self, chunks: Chunks, progress: Callable[[int], None]) -> None:
+    Telling of each of ten thousand small files would take as long as looking at them.
+    """
+
+    def __init__(self, progress: Callable[[int], None]) -> None:
         self.size = 0
-        self._chunks = chunks
         self._progress = progress
+        self._told = 0
+        self._heard = 0
 
-    def chunks(self) -> Chunks:
-        for chunk in self._chunks:
-            self.size += len(chunk)
-            self._progress(len(chunk))
+    def chunks(self, chunks: Chunks) -> Chunks:
+        for chunk in chunks:
+            self.add(len(chunk))
             yield chunk
+
+    def add(self, size: int) -> None:
+        self.size += size
+        self._heard += 1
+        if self.size - self._told >= CHUNK or self._heard >= MOST_UNTOLD:
+            self.tell()
+
+    def tell(self) -> None:
+        told, self._told, self._heard = self._told, self.size, 0
+        self._progress(self.size - told)
 
 
 def _opened(tree: Tree, parent: Parent | None) -> AbstractContextManager[TreeItems]:

@@ -25,7 +25,7 @@ _PERMISSIONS = 0o777
 _LARGEST = (1 << 63) - 1
 _MOST_MODE = (1 << 32) - 1
 
-_START = '{"nodes":['
+START = '{"nodes":['
 _DECODER = json.JSONDecoder()
 
 
@@ -56,7 +56,7 @@ class Node:
 def joined(encoded: Iterable[bytes]) -> bytes:
     """Return the JSON of a tree from that of its nodes, sorted by the bytes of their names."""
     pieces = list(encoded) or [b""]
-    pieces[0] = _START.encode() + pieces[0]
+    pieces[0] = START.encode() + pieces[0]
     pieces[-1] += b"]}\n"
     return b",".join(pieces)  # in one piece: a folder may have a million entries
 
@@ -119,9 +119,9 @@ def decode_texts(document: bytes) -> Iterator[tuple[Node, str]]:
 
 
 def _decode_tree(text: str) -> Iterator[tuple[Node, str]]:
-    if not text.startswith(_START):
+    if not text.startswith(START):
         raise DamagedError("a tree does not begin as one")
-    at, last = len(_START), b""
+    at, last = len(START), b""
     while not text.startswith("]", at):
         start = at
         found, at = _DECODER.raw_decode(text, start)

@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterable
 from holdfast.errors import RepositoryDamaged
 from holdfast.model.artifact import Entry, EntryKind
 
-from . import nodes
+from .blobs import Kind
+from .damage import damage_in
+from .earlier import Folder, Kept
 from .gotext import SECOND
-from .nodes import Node
 from .repository import Repository
-from .walk import nodes_in
 
 TICK = SECOND // 10  # no file system's clock is coarser than this, among those that have inodes
 
@@ -42,53 +42,52 @@ class Parent:
         self._begun = begun - TICK
         self._holds = holds
         self._tree = tree
-        self._folders: list[tuple[str, dict[str, Node]]] = []  # from the root inwards
+        self._folders: list[tuple[str, Folder | None]] = []  # from the root inwards
+        self._asked: Entry | None = None
+        self._answer: Kept | None = None
 
     def knows(self, entry: Entry) -> bool:
         """Tell whether a file need not be read."""
-        return self.node(entry) is not None
+        return self.kept(entry) is not None
 
-    def node(self, entry: Entry) -> Node | None:
-        """Return the node of a file that need not be read."""
+    def kept(self, entry: Entry) -> Kept | None:
+        """Return what is known of a file that need not be read."""
+        if entry is not self._asked:  # who is told that it is known asks at once for what is known
+            self._asked, self._answer = entry, self._looked_up(entry)
+        return self._answer
+
+    def _looked_up(self, entry: Entry) -> Kept | None:
         if entry.kind is not EntryKind.FILE or not entry.inode or not entry.ctime_ns:
             return None
-        folder, _slash, name = entry.path.rpartition("/")
-        node = self._nodes(folder).get(name)
-        if node is None or not self._unchanged(entry, node) or not self._holds(node.content):
+        if max(entry.ctime_ns, entry.mtime_ns) >= self._begun:
             return None
-        return node
+        above, _slash, name = entry.path.rpartition("/")
+        folder = self._folder(above)
+        kept = None if folder is None else folder.same(name, entry)
+        return kept if kept is not None and self._holds(kept.content) else None
 
-    def _unchanged(self, entry: Entry, node: Node) -> bool:
-        return (
-            node.type == nodes.FILE
-            and node.size == entry.size
-            and node.mtime == entry.mtime_ns
-            and node.ctime == entry.ctime_ns
-            and node.inode == entry.inode
-            and max(entry.ctime_ns, entry.mtime_ns) < self._begun
-        )
-
-    def _nodes(self, folder: str) -> dict[str, Node]:
-        while self._folders and not _within(folder, self._folders[-1][0]):
+    def _folder(self, wanted: str) -> Folder | None:
+        while self._folders and not _within(wanted, self._folders[-1][0]):
             self._folders.pop()
         if not self._folders:
             self._folders.append(("", self._load(self._tree)))
         path, found = self._folders[-1]
-        while path != folder:
-            name = folder[len(path) :].lstrip("/").partition("/")[0]
-            node = found.get(name)
-            subtree = node.subtree if node is not None else None
+        while path != wanted:
+            name = wanted[len(path) :].lstrip("/").partition("/")[0]
+            subtree = None if found is None else found.subtree(name)
             path = f"{path}/{name}" if path else name
-            found = self._load(subtree) if subtree is not None else {}
+            found = None if subtree is None else self._load(subtree)
             self._folders.append((path, found))
         return found
 
-    def _load(self, tree: bytes) -> dict[str, Node]:
-        """Return the nodes of a folder; none where they cannot be read: then all is read anew."""
+    def _load(self, tree: bytes) -> Folder | None:
+        """Return a folder; None where it cannot be read: then all in it is read anew."""
         try:
-            return {node.name: node for node in nodes_in(self._repository, tree)}
+            document = self._repository.blob(Kind.TREE, tree)
+            with damage_in(self._repository.where, f"tree {tree.hex()}"):
+                return Folder(document)
         except RepositoryDamaged:
-            return {}
+            return None
 
 
 def _within(folder: str, path: str) -> bool:

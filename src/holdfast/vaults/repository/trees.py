@@ -13,6 +13,7 @@ from typing import Protocol
 from holdfast.model.artifact import Chunks, Entry, EntryKind
 
 from . import nodes
+from .earlier import Kept
 from .gotext import EARLIEST, LATEST
 from .holes import HoleWriter
 from .nodes import Node
@@ -38,7 +39,7 @@ class Blobs(Protocol):
         """Store the JSON of a folder; returns its id."""
 
 
-Known = Callable[[Entry], Node | None]
+Known = Callable[[Entry], Kept | None]
 Note = Callable[[str, str], None]
 
 
@@ -55,8 +56,8 @@ class TreeWriter:
     """Turns the entries of one tree into nodes and blobs.
 
     ``origin`` tells the trees of one snapshot apart: the same inode in two of them may be two
-    files. ``known`` may give the node of a file that need not be read, because it is as it was in
-    an earlier snapshot. ``note`` hears of what the format cannot hold, by path and reason.
+    files. ``known`` may give what is kept of a file that need not be read, because it is as it was
+    in an earlier snapshot. ``note`` hears of what the format cannot hold, by path and reason.
     """
 
     def __init__(self, blobs: Blobs, *, origin: int, known: Known, note: Note) -> None:
@@ -76,7 +77,12 @@ class TreeWriter:
         Raises ``ValueError`` for what no source may give: an entry outside the folders that are
         open, a name twice, content of another size than announced, a link to what did not come.
         """
-        node = self._node(entry, chunks)
+        kept = self._known(entry) if entry.kind is EntryKind.FILE else None
+        if kept is not None and entry.links == 1:  # nothing about it changed, or its ctime had
+            folder, _slash, name = entry.path.rpartition("/")
+            self._put(self._folder(folder, entry.path), name, kept.encoded)
+            return
+        node = self._node(entry, chunks, kept)
         if entry.path == ROOT and self._root is None:
             self._root = node
         else:
@@ -94,21 +100,26 @@ class TreeWriter:
         return replace(self._root, name=name)
 
     def _keep(self, path: str, node: Node) -> None:
-        folder = path.rpartition("/")[0] or ROOT
-        while self._open and self._open[-1].path != folder:
+        folder = self._folder(path.rpartition("/")[0], path)
+        if node.type != nodes.FOLDER:
+            self._put(folder, node.name, nodes.encode_node(node))
+
+    def _folder(self, wanted: str, path: str) -> _Folder:
+        """Return the folder that ``path`` is in; those that are complete by then are stored."""
+        while self._open and self._open[-1].path != (wanted or ROOT):
             self._close()
         if not self._open:
             bug = f"{path} does not come right after the folder that it is in"
             raise ValueError(bug)
-        if node.type != nodes.FOLDER:
-            self._put(self._open[-1], node)
+        return self._open[-1]
 
-    def _put(self, folder: _Folder, node: Node) -> None:
-        name = node.name.encode("utf-8", "surrogateescape")
-        if name in folder.entries or name in _NO_NAMES:
-            bug = f"{folder.path} has two entries of the name {node.name}, or it is none"
+    @staticmethod
+    def _put(folder: _Folder, name: str, encoded: bytes) -> None:
+        raw = name.encode("utf-8", "surrogateescape")
+        if raw in folder.entries or raw in _NO_NAMES:
+            bug = f"{folder.path} has two entries of the name {name}, or it is none"
             raise ValueError(bug)
-        folder.entries[name] = nodes.encode_node(node)
+        folder.entries[raw] = encoded
 
     def _close(self) -> None:
         """Store the innermost folder, and put it into the one around it."""
@@ -117,19 +128,16 @@ class TreeWriter:
         folder.entries.clear()
         node = replace(folder.node, subtree=self._blobs.tree(document))
         if self._open:
-            self._put(self._open[-1], node)
+            self._put(self._open[-1], node.name, nodes.encode_node(node))
         else:
             self._root = node
 
-    def _node(self, entry: Entry, chunks: Chunks) -> Node:
+    def _node(self, entry: Entry, chunks: Chunks, kept: Kept | None) -> Node:
         name = entry.path.rpartition("/")[2]
         if entry.kind is EntryKind.HARDLINK:
             return replace(self._linked(entry), name=name)
         file = entry.kind is EntryKind.FILE
-        before = self._known(entry) if file else None
-        if before is not None and entry.links == 1:
-            return before  # nothing about it has changed, or the time of its last change had
-        content = before.content if before else self._content(entry, chunks) if file else ()
+        content = kept.content if kept else self._content(entry, chunks) if file else ()
         inode, device, links = self._identity(entry) if file else (entry.inode, 0, 0)
         node = Node(
             name=name,

@@ -23,6 +23,7 @@ from holdfast.errors import (
     BackupDamaged,
     BackupExists,
     BackupPinned,
+    HoldfastError,
     NoSpace,
     RepositoryDamaged,
     RepositoryMissing,
@@ -141,6 +142,18 @@ class RepositoryVault:
                 repository = open_repository(self._store, self.name, self._options.password)
                 self._opened = repository, Backups(repository), Marked(repository)
             return self._opened
+
+    def _open_ahead(self) -> None:
+        """Begin to open: deriving the key keeps one core busy, and others have other work to do.
+
+        What goes wrong goes wrong again for whoever wants the repository, and is said then.
+        """
+
+        def ahead() -> None:
+            with suppress(HoldfastError):
+                self._open()
+
+        threading.Thread(target=ahead, name="open").start()
 
     # --- making a backup ---
 
@@ -367,7 +380,10 @@ class RepositoryVault:
 
     def sweep(self) -> list[str]:
         """Remove half-written files, and locks of which it is certain that nobody holds them."""
+        self._open_ahead()
         lines = self._store.sweep()
+        if not any(True for _lock in self._store.sizes(LOCKS)):
+            return lines
         try:
             repository = self.repository
         except RepositoryMissing:
