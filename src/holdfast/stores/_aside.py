@@ -61,15 +61,15 @@ def remove_if_dead(folder: int, name: str) -> bool:
     return True
 
 
-def gathered(chunks: Chunks) -> Chunks:
-    """Give the same bytes in chunks that are worth a call to the system: small ones are joined."""
+def gathered(chunks: Chunks, least: int = CHUNK) -> Chunks:
+    """Give the same bytes in chunks that are worth a call: those below ``least`` are joined."""
     waiting = bytearray()
     for chunk in chunks:
-        if not waiting and len(chunk) >= CHUNK:
+        if not waiting and len(chunk) >= least:
             yield chunk
             continue
         waiting += chunk
-        if len(waiting) >= CHUNK:
+        if len(waiting) >= least:
             yield bytes(waiting)
             waiting.clear()
     if waiting:

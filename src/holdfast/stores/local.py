@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NOT_THERE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}  # a link is not followed: not there
 _CANNOT_MOVE = {errno.EXDEV, errno.EPERM, errno.EACCES, errno.ENOENT, errno.ELOOP}
+_WORTH_A_CALL = 128 << 10  # bytes; copying more takes longer than calling the system once more
 _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # a pipe must not hold us up
 
 
@@ -229,7 +230,7 @@ class LocalStore:
     def _write(self, file: int, chunks: Chunks, name: str) -> int:
         """Write everything; only the errors of writing are ours, those of reading pass through."""
         size = 0
-        for chunk in gathered(chunks):
+        for chunk in gathered(chunks, _WORTH_A_CALL):
             rest = memoryview(chunk).cast("B")
             size += rest.nbytes
             with self._translated(name):

@@ -14,7 +14,7 @@ from hashlib import sha256
 from holdfast.model.artifact import Chunk
 
 from .compression import compress_all, expand
-from .crypto import OVERHEAD, Key, seal, unseal
+from .crypto import OVERHEAD, Key, seal_large, unseal
 from .damage import DamagedError
 
 ID_SIZE = 32
@@ -38,7 +38,7 @@ class Sealed:
 
     kind: Kind
     id: bytes  # the SHA-256 of the plaintext
-    data: bytes
+    data: Chunk
     size: int  # of the plaintext
     compressed: bool
 
@@ -77,8 +77,8 @@ def seal_blobs(key: Key, blobs: Sequence[tuple[Kind, bytes, Chunk]]) -> list[Sea
 
 def _sealed(key: Key, kind: Kind, id_: bytes, plain: Chunk, smaller: Chunk) -> Sealed:
     if len(smaller) < len(plain):
-        return Sealed(kind, id_, seal(key, smaller), len(plain), compressed=True)
-    return Sealed(kind, id_, seal(key, plain), len(plain), compressed=False)
+        return Sealed(kind, id_, seal_large(key, smaller), len(plain), compressed=True)
+    return Sealed(kind, id_, seal_large(key, plain), len(plain), compressed=False)
 
 
 def unseal_blob(key: Key, blob: Located, stored: Chunk) -> bytes:

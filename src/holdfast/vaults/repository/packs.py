@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from itertools import chain
 
-from holdfast.model.artifact import CHUNK, Chunk, Chunks
+from holdfast.model.artifact import Chunk, Chunks
 
 from .blobs import Kind, Located, Sealed, check_located
 from .crypto import OVERHEAD, Key, seal, unseal
@@ -24,6 +24,8 @@ PACKS = "data"  # the folder that they lie in
 TARGET_SIZE = 16 << 20  # bytes that a pack has before it is finished, as restic's
 LARGEST_HEADER = 16 << 20  # restic believes no more
 TAIL_SIZE = 8 << 10  # bytes at the end of a pack that hold the header of most
+
+_JOINED = 128 << 10  # bytes; smaller pieces of a pack are joined
 
 _LENGTH = struct.Struct("<I")
 _PLAIN = struct.Struct("<BI32s")
@@ -96,7 +98,8 @@ class PackWriter:
 def finish(key: Key, sealed: Sequence[Sealed]) -> FinishedPack:
     """Make a pack of blobs of one kind: the header, and the hash of everything.
 
-    Small blobs are joined: a call to the system, or to the hash, for each would take longer.
+    Small blobs are joined: a call to the system, or to the hash, for each would take longer. Large
+    ones are not: to copy them takes longer than that.
     """
     located, offset = [], 0
     for blob in sealed:
@@ -106,7 +109,7 @@ def finish(key: Key, sealed: Sequence[Sealed]) -> FinishedPack:
         offset += len(blob.data)
     header = seal(key, b"".join(map(_entry, located)))
     blobs = (blob.data for blob in sealed)
-    pieces = list(gathered(chain(blobs, (header + _LENGTH.pack(len(header)),)), CHUNK))
+    pieces = list(gathered(chain(blobs, (header + _LENGTH.pack(len(header)),)), _JOINED))
     digest = sha256()
     for piece in pieces:
         digest.update(piece)
