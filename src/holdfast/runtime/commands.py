@@ -7,8 +7,6 @@ import shlex
 import subprocess
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
@@ -103,6 +101,9 @@ def _failed(what: str, command: Sequence[str], outcome: str) -> CommandFailed:
 
 def _unwell(url: str) -> str:
     """Return why a URL does not answer with success; empty if it does."""
+    import urllib.error  # on use: with all that it needs, it takes a twentieth of every start
+    import urllib.request
+
     try:
         with urllib.request.urlopen(url, timeout=ANSWER_SECONDS):  # noqa: S310 - checked on loading
             return ""

@@ -16,23 +16,23 @@ from dataclasses import dataclass
 from holdfast.model.artifact import Entry
 
 from . import nodes
-from .blobs import ID_SIZE
 from .damage import DamagedError
 from .gotext import EARLIEST, LATEST, time_text
 from .nodes import Node
 
 _NUMBER, _SMALL = r"[1-9][0-9]{0,17}", r"(?:0|[1-9][0-9]{0,8})"  # below 2**63, below 2**32
+_MODE = r"(?:[1-9][0-9]?|[1-4][0-9]{2}|50[0-9]|51[01])"  # permissions alone, 0 is left out
 _NAME, _WORD = r"[ !#-%'-.0-;=?-\[\]-~]+", r"[ !#-%'-;=?-\[\]-~]+"  # nothing to quote or escape
 _TIME = r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{0,8}[1-9])?Z"
+_ID, _MOST_IDS = r'"[0-9a-f]{64}"', 999  # with more to find, an expression needs much memory
 _FILE = re.compile(
-    rf'{{"name":"(?P<name>(?!\.\.?"){_NAME})","type":"file"(?:,"mode":[1-9][0-9]{{0,2}})?'
+    rf'{{"name":"(?P<name>(?!\.\.?"){_NAME})","type":"file"(?:,"mode":{_MODE})?'
     rf',"mtime":"(?P<mtime>{_TIME})","atime":"(?P=mtime)","ctime":"(?P<ctime>{_TIME})"'
     rf',"uid":{_SMALL},"gid":{_SMALL}(?:,"user":"{_WORD}")?(?:,"group":"{_WORD}")?'
     rf',"inode":(?P<inode>{_NUMBER})(?:,"device_id":{_NUMBER})?(?:,"size":(?P<size>{_NUMBER}))?'
-    rf'(?:,"links":{_NUMBER})?,"content":\[(?P<content>[0-9a-f",]*)\]}}'
+    rf'(?:,"links":{_NUMBER})?,"content":\[(?P<content>(?:{_ID}(?:,{_ID}){{0,{_MOST_IDS}}})?)\]}}'
 )
 _DECODER = json.JSONDecoder()
-_HEX = 2 * ID_SIZE
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +66,9 @@ class Folder:
         if isinstance(found, Node):
             same = _is_same(found, entry)
             return Kept(nodes.encode_node(found), found.content) if same else None
-        content = _ids(found["content"]) if _looks_same(found, entry) else None
-        return None if content is None else Kept(found[0].encode(), content)
+        return (
+            Kept(found[0].encode(), _ids(found["content"])) if _looks_same(found, entry) else None
+        )
 
 
 def _nodes(text: str) -> Iterator[tuple[str, Node | re.Match[str]]]:
@@ -108,20 +109,18 @@ def _looks_same(found: re.Match[str], entry: Entry) -> bool:
     return (
         found["inode"] == str(entry.inode)
         and (found["size"] or "0") == str(entry.size)
-        and EARLIEST <= entry.mtime_ns <= LATEST
-        and EARLIEST <= entry.ctime_ns <= LATEST
-        and found["mtime"] == time_text(entry.mtime_ns)
-        and found["ctime"] == time_text(entry.ctime_ns)
+        and _is_time(found["mtime"], entry.mtime_ns)
+        and (
+            found["ctime"] == found["mtime"]
+            if entry.ctime_ns == entry.mtime_ns
+            else _is_time(found["ctime"], entry.ctime_ns)
+        )
     )
 
 
-def _ids(content: str) -> list[bytes] | None:
-    """Return the ids in a list of JSON; None if it is none."""
-    if not content:
-        return []
-    if not (content.startswith('"') and content.endswith('"')):
-        return None
-    found = content[1:-1].split('","')
-    if any(len(text) != _HEX or not text.isalnum() for text in found):
-        return None
-    return [bytes.fromhex(text) for text in found]
+def _is_time(text: str, nanoseconds: int) -> bool:
+    return EARLIEST <= nanoseconds <= LATEST and text == time_text(nanoseconds)
+
+
+def _ids(content: str) -> list[bytes]:
+    return [bytes.fromhex(text) for text in content[1:-1].split('","')] if content else []

@@ -137,7 +137,8 @@ class Writer:
 
     def holds(self, ids: Iterable[bytes]) -> bool:
         """Tell whether a file of an earlier backup need not be read: all its blobs are stored."""
-        return all(self._index.has(Kind.DATA, id_) for id_ in ids)
+        has = self._index.has
+        return all(has(Kind.DATA, id_) for id_ in ids)
 
     def abandon(self, error: BaseException) -> None:
         """Stop, and store nothing more, not even an index: the repository may be another's now."""
