@@ -14,7 +14,7 @@ from hashlib import sha256
 from holdfast.model.artifact import Chunk
 
 from .compression import compress_all, expand
-from .crypto import OVERHEAD, Key, seal_large, unseal
+from .crypto import OVERHEAD, Key, seal_all, unseal
 from .damage import DamagedError
 
 ID_SIZE = 32
@@ -71,14 +71,17 @@ def seal_blobs(key: Key, blobs: Sequence[tuple[Kind, bytes, Chunk]]) -> list[Sea
 
     It may be called from several threads.
     """
-    smaller = compress_all([plain for _kind, _id, plain in blobs])
-    return [_sealed(key, *blob, frame) for blob, frame in zip(blobs, smaller, strict=True)]
-
-
-def _sealed(key: Key, kind: Kind, id_: bytes, plain: Chunk, smaller: Chunk) -> Sealed:
-    if len(smaller) < len(plain):
-        return Sealed(kind, id_, seal_large(key, smaller), len(plain), compressed=True)
-    return Sealed(kind, id_, seal_large(key, plain), len(plain), compressed=False)
+    plains = [plain for _kind, _id, plain in blobs]
+    smaller = [
+        frame if len(frame) < len(plain) else plain
+        for frame, plain in zip(compress_all(plains), plains, strict=True)
+    ]
+    return [
+        Sealed(kind, id_, sealed, len(plain), compressed=stored is not plain)
+        for (kind, id_, plain), stored, sealed in zip(
+            blobs, smaller, seal_all(key, smaller), strict=True
+        )
+    ]
 
 
 def unseal_blob(key: Key, blob: Located, stored: Chunk) -> bytes:

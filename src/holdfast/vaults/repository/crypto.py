@@ -8,6 +8,7 @@ interpreter's lock is released while large values are worked on.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from cryptography.exceptions import InvalidSignature
@@ -52,15 +53,22 @@ def key_of(derived: bytes) -> Key:
 
 def seal(key: Key, plain: Chunk) -> bytes:
     """Return ``plain`` encrypted and authenticated; `OVERHEAD` bytes longer."""
-    return bytes(seal_large(key, plain))
+    [sealed] = seal_all(key, [plain])
+    return bytes(sealed)
 
 
-def seal_large(key: Key, plain: Chunk) -> memoryview:
-    """Do as `seal`, in a third of its time where ``plain`` is large.
+def seal_all(key: Key, plains: Sequence[Chunk]) -> Iterator[memoryview]:
+    """Give each of several values sealed, as `seal` would, but faster.
 
-    The parts are made where they stay: joining them takes longer than encrypting does.
+    Large ones are made where they stay: joining their parts takes longer than encrypting does. For
+    small ones randomness is asked for once: asking lets go of the interpreter's lock.
     """
-    iv = os.urandom(IV_SIZE)
+    random = os.urandom(IV_SIZE * len(plains))
+    for number, plain in enumerate(plains):
+        yield _sealed(key, random[number * IV_SIZE : (number + 1) * IV_SIZE], plain)
+
+
+def _sealed(key: Key, iv: bytes, plain: Chunk) -> memoryview:
     sealed = memoryview(bytearray(len(plain) + OVERHEAD))
     sealed[:IV_SIZE] = iv
     _cipher(key, iv).encryptor().update_into(plain, sealed[IV_SIZE:])
