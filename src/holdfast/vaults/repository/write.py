@@ -36,7 +36,7 @@ from .packs import TARGET_SIZE, FinishedPack, PackWriter, finish
 from .repository import INDEX, Repository
 
 BATCH = 1 << 20  # bytes of small blobs that are handed over together
-PLAIN_WAITING = 24 << 20  # bytes of blobs that were read and are not sealed yet
+PLAIN_WAITING = 16 << 20  # bytes of blobs that were read and are not sealed yet
 PACKS_WAITING = 64 << 20  # bytes of packs that are full and not stored yet
 UPLOADS = 4  # packs stored at once
 MOST_SEALERS = 8
