@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import tempfile
 import time
@@ -33,6 +34,7 @@ def main() -> int:
     options = _parsed()
     sections: list[Section] = []
     begun = time.monotonic()
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or each start compiles all of Holdfast anew
     with tempfile.TemporaryDirectory(prefix="holdfast-benchmarks-", dir=options.folder) as folder:
         how = Options(options.runs, options.small)
         for name in options.names or CASES:
