@@ -23,13 +23,15 @@ from holdfast.model.names import safe_path
 from ._folders import OPEN_FOLDER, Descent
 from ._owners import Owners
 from ._survey import Survey
-from ._sync import sync_file_system
+from ._sync import begin_writing, sync_file_system
 
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _SET_ID = stat.S_ISUID | stat.S_ISGID
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _MISFIT = {errno.EEXIST, errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EISDIR}
 _ROOT = "."
+_PRIVATE = 0o600
+_MANY = 8 << 20  # bytes of a file that the system begins to write to its disk together
 
 
 class Planter:
@@ -46,6 +48,7 @@ class Planter:
         self._owners = Owners(self._survey)
         self._here: Descent | None = None
         self._open: list[Entry] = []  # for each folder of `_here` what it gets when it is left
+        self._unseen = False  # whether nobody else can look into the root yet
 
     def __enter__(self) -> Self:
         return self
@@ -111,6 +114,7 @@ class Planter:
     def _own_folder(self) -> int:
         try:
             self._root.mkdir(mode=0o700)
+            self._unseen = True
         except FileExistsError:
             if any(self._root.iterdir()):
                 raise OSError(errno.ENOTEMPTY, "there is something there already") from None
@@ -158,7 +162,8 @@ class Planter:
             self._special(here.fd, name, entry)
 
     def _file(self, folder: int, name: str, entry: Entry, chunks: Chunks) -> None:
-        fd = os.open(name, _NEW_FILE, 0o600, dir_fd=folder)
+        mode = _PRIVATE | (entry.mode & 0o777 if self._unseen else 0)
+        fd = os.open(name, _NEW_FILE, mode, dir_fd=folder)
         try:
             if entry.extents is None:
                 self._fill(fd, entry, chunks)
@@ -169,10 +174,13 @@ class Planter:
             os.close(fd)
 
     def _fill(self, fd: int, entry: Entry, chunks: Chunks) -> None:
-        written = 0
+        written = begun = 0
         for chunk in chunks:
             written += len(chunk)
             _write(fd, chunk)
+            if written - begun >= _MANY:
+                begin_writing(fd)
+                begun = written
         self._demand_whole(entry, written)
 
     def _fill_extents(self, fd: int, entry: Entry, chunks: Chunks) -> None:
@@ -243,10 +251,13 @@ class Planter:
         """
         for name, value in entry.xattrs.items():
             self._attribute(fd, entry.path, name, value)
+        status, mode = os.fstat(fd), self._mode(entry)
         whose = self._owners.of(entry)
-        if whose:
+        given = whose is not None and whose != (status.st_uid, status.st_gid)
+        if whose is not None and given:
             os.fchown(fd, *whose)
-        os.fchmod(fd, self._mode(entry))
+        if given or mode != stat.S_IMODE(status.st_mode):
+            os.fchmod(fd, mode)
         os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
 
     def _mode(self, entry: Entry) -> int:

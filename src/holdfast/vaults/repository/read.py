@@ -11,11 +11,11 @@ nobody else: everything after it can still be read.
 from __future__ import annotations
 
 import os
-from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from threading import Thread
 
 from holdfast.errors import HoldfastError
 from holdfast.model.artifact import CHUNK, Chunk, Chunks, Entry, TreeItems
@@ -23,6 +23,7 @@ from holdfast.model.artifact import CHUNK, Chunk, Chunks, Entry, TreeItems
 from .blobs import Kind, unseal_blob
 from .damage import damage_in
 from .index import Place
+from .line import Line, Outcome
 from .nodes import Node
 from .packs import pack_name
 from .repository import Repository
@@ -30,6 +31,7 @@ from .walk import Note, walk
 
 THREADS = min(8, (os.cpu_count() or 1) + 2)  # some wait for the store while others compute
 BATCH = (32 << 20) // THREADS  # bytes of plaintext read together: as many, however many threads
+AHEAD = 40 << 20  # bytes of plaintext that are read before somebody takes them
 MOST_IN_BATCH = 2000  # entries and blobs
 GAP = 64 << 10  # bytes not wanted that are read rather than asking once more
 LONGEST_PART = 16 << 20
@@ -43,7 +45,7 @@ class _Head:
     blobs: int
 
 
-Places = Sequence[Place]
+Places = list[Place]
 Wanted = _Head | Places
 Result = _Head | bytes | HoldfastError
 
@@ -115,53 +117,87 @@ def _chunks(result: Result) -> Chunks:
 
 @contextmanager
 def _ahead(repository: Repository, wanted: Iterator[Wanted]) -> Iterator[Iterator[Result]]:
+    """Give what is wanted; a thread finds out what that is, and others read it."""
+    outcome = Outcome()
+    line: Line[Future[_Loaded]] = Line(outcome, AHEAD)
     with ThreadPoolExecutor(THREADS, "read") as threads:
+
+        def plan() -> None:
+            try:
+                for batch in _batches(wanted):
+                    line.put(threads.submit(_load, repository, batch), batch.size)
+                line.end()
+            except BaseException as error:  # noqa: BLE001 - raised again where it is read
+                outcome.fail(error)
+
+        planner = Thread(target=plan, name="plan")
+        planner.start()
         try:
-            yield _results(repository, wanted, threads)
+            yield _results(line, outcome)
         finally:
+            outcome.fail(_Over())
+            planner.join()
             threads.shutdown(cancel_futures=True)
 
 
-def _results(
-    repository: Repository, wanted: Iterator[Wanted], threads: ThreadPoolExecutor
-) -> Iterator[Result]:
-    coming: deque[Future[list[Result]]] = deque()
-    for batch in _batches(wanted):
-        coming.append(threads.submit(_load, repository, batch))
-        if len(coming) > THREADS:
-            yield from coming.popleft().result()
-    while coming:
-        yield from coming.popleft().result()
+class _Over(Exception):
+    """Nobody wants more."""
 
 
-def _batches(wanted: Iterator[Wanted]) -> Iterator[list[Wanted | HoldfastError]]:
-    """Gather what is wanted; an error in finding that out comes in its place, and is the last."""
-    batch: list[Wanted | HoldfastError] = []
-    size = 0
-    while True:
-        try:
-            item = next(wanted, None)
-        except HoldfastError as error:
-            yield [*batch, error]
-            return
-        if item is None:
-            break
-        batch.append(item)
-        size += 0 if isinstance(item, _Head) else item[0].blob.size
-        if size >= BATCH or len(batch) >= MOST_IN_BATCH:
-            yield batch
-            batch, size = [], 0
-    if batch:
+def _results(line: Line[Future[_Loaded]], outcome: Outcome) -> Iterator[Result]:
+    while (coming := line.take()) is not None:
+        loaded = coming.result()
+        yield from loaded.results
+        line.done(loaded.size)
+    outcome.check()
+
+
+@dataclass(slots=True)
+class _Batch:
+    """What is read together; an error in finding that out comes in its place, and is the last."""
+
+    items: list[Wanted | HoldfastError] = field(default_factory=list)
+    size: int = 0  # of the plaintext, in bytes
+
+    def add(self, item: Wanted | HoldfastError) -> None:
+        self.items.append(item)
+        if isinstance(item, list):
+            self.size += item[0].blob.size
+
+    @property
+    def full(self) -> bool:
+        return self.size >= BATCH or len(self.items) >= MOST_IN_BATCH
+
+
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    """A batch that was read."""
+
+    results: Sequence[Result]
+    size: int
+
+
+def _batches(wanted: Iterator[Wanted]) -> Iterator[_Batch]:
+    batch = _Batch()
+    try:
+        for item in wanted:
+            batch.add(item)
+            if batch.full:
+                yield batch
+                batch = _Batch()
+    except HoldfastError as error:
+        batch.add(error)
+    if batch.items:
         yield batch
 
 
-def _load(repository: Repository, batch: Sequence[Wanted | HoldfastError]) -> list[Result]:
-    wanted = [item for item in batch if not isinstance(item, _Head | HoldfastError)]
+def _load(repository: Repository, batch: _Batch) -> _Loaded:
+    wanted = [item for item in batch.items if isinstance(item, list)]
     plain = read_blobs(repository, wanted)
-    return [
-        item if isinstance(item, _Head | HoldfastError) else plain[item[0].blob.id]
-        for item in batch
+    results = [
+        plain[item[0].blob.id] if isinstance(item, list) else item for item in batch.items
     ]
+    return _Loaded(results, batch.size)
 
 
 def read_blobs(
