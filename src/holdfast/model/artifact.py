@@ -13,6 +13,7 @@ from enum import StrEnum
 from pathlib import Path, PurePosixPath
 
 CHUNK = 1 << 20
+LARGE = 16 << 20  # bytes of a file that is worth a thread of its own
 
 Chunk = bytes | memoryview
 Chunks = Iterator[Chunk]
@@ -113,6 +114,10 @@ class Tree:
     already: a file of which the callable says so is not even opened, and comes without chunks,
     though its size is not 0, and without attributes. It is asked with all else that the file
     system says, and never of a file with several names, or with holes.
+
+    ``apart`` says that the chunks of a file of `LARGE` bytes or more need not be taken before the
+    next entry: they may be until the tree is closed, in another thread, and of several such files
+    at once.
     """
 
     name: str
@@ -122,6 +127,7 @@ class Tree:
     part: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
     sparing: Callable[[Known], AbstractContextManager[TreeItems]] | None = None
+    apart: bool = False
 
     @property
     def stem(self) -> str:

@@ -97,7 +97,10 @@ class FilesStaged:
 
     def _plant_all(self, tree: Tree) -> None:
         root = self._swap.new(self._swap.targets[0])
-        with Planter(root, self._swap.component) as planter, tree.open() as items:
+        with (
+            tree.open() as items,
+            Planter(root, self._swap.component, apart=tree.apart) as planter,
+        ):
             for entry, chunks in items:
                 planter.add(entry, chunks)
             planter.finish(durable=False)
@@ -106,7 +109,7 @@ class FilesStaged:
     def _plant_each(self, tree: Tree, places: dict[str, Path]) -> None:
         """Write each place by itself; entries of one place come one after another."""
         done: set[str] = set()
-        with ExitStack() as planting, tree.open() as items:
+        with tree.open() as items, ExitStack() as planting:
             present, planter = "", None
             for entry, chunks in items:
                 name = _place_of(entry.path, places)
@@ -120,7 +123,7 @@ class FilesStaged:
                         raise self._unsafe(entry, "it comes after its folder was complete")
                     done.add(name)
                     present = name
-                    planter = Planter(places[name], self._swap.component)
+                    planter = Planter(places[name], self._swap.component, apart=tree.apart)
                     planting.enter_context(planter)
                 self._add(cast("Planter", planter), entry, chunks, name)
             self._finish(planter)

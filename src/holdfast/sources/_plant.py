@@ -12,14 +12,16 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from holdfast.errors import HoldfastError, NoSpace, TargetUnfit, TreeUnsafe, UnsafeName
-from holdfast.model.artifact import Chunks, Entry, EntryKind
+from holdfast.model.artifact import LARGE, Chunks, Entry, EntryKind
 from holdfast.model.names import safe_path
 
+from ._aside import Aside
 from ._folders import OPEN_FOLDER, Descent
 from ._owners import Owners
 from ._survey import Survey
@@ -31,6 +33,7 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _MISFIT = {errno.EEXIST, errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EISDIR}
 _ROOT = "."
 _PRIVATE = 0o600
+_WAITING = 16  # large files that are open and wait for their content
 _MANY = 8 << 20  # bytes of a file that the system begins to write to its disk together
 
 
@@ -39,9 +42,12 @@ class Planter:
 
     ``root`` must be new or an empty folder; if the first entry is a file, it becomes that file.
     Everything is private to this user until its folder is complete. `finish` makes it durable.
+
+    With ``apart``, as `Tree` has it, large files get their content in a thread of its own, while
+    what comes after them is created. What fails there is raised by a later `add`, or by `finish`.
     """
 
-    def __init__(self, root: Path, component: str) -> None:
+    def __init__(self, root: Path, component: str, *, apart: bool = False) -> None:
         self._root = root
         self._component = component
         self._survey = Survey()
@@ -49,6 +55,7 @@ class Planter:
         self._here: Descent | None = None
         self._open: list[Entry] = []  # for each folder of `_here` what it gets when it is left
         self._unseen = False  # whether nobody else can look into the root yet
+        self._aside = Aside(_WAITING) if apart else None
 
     def __enter__(self) -> Self:
         return self
@@ -59,6 +66,8 @@ class Planter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if self._aside is not None:
+            self._aside.close()
         if self._here is not None:
             self._here.close()
 
@@ -92,6 +101,8 @@ class Planter:
         """
         if self._here is None:
             raise self._unsafe(_ROOT, "it is empty: not even its folder is in it")
+        if self._aside is not None:
+            self._aside.finish()
         with self._foreseen(_ROOT):
             while self._open:
                 self._leave()
@@ -164,6 +175,29 @@ class Planter:
     def _file(self, folder: int, name: str, entry: Entry, chunks: Chunks) -> None:
         mode = _PRIVATE | (entry.mode & 0o777 if self._unseen else 0)
         fd = os.open(name, _NEW_FILE, mode, dir_fd=folder)
+        if self._aside is None or entry.stored_size < LARGE:
+            self._complete(fd, entry, chunks)
+            return
+        try:
+            self._aside.give(partial(self._complete_aside, fd, entry, chunks))
+        except BaseException:
+            os.close(fd)  # it was not taken
+            raise
+
+    def _complete_aside(self, fd: int, entry: Entry, chunks: Chunks) -> None:
+        with self._foreseen(entry.path):
+            self._complete(fd, entry, self._while_wanted(chunks))
+
+    def _while_wanted(self, chunks: Chunks) -> Chunks:
+        """Give the chunks, until what becomes of the file matters to nobody."""
+        while self._aside is not None and not self._aside.over:
+            chunk = next(chunks, None)
+            if chunk is None:
+                return
+            yield chunk
+
+    def _complete(self, fd: int, entry: Entry, chunks: Chunks) -> None:
+        """Give an open file its content and all else, and close it."""
         try:
             if entry.extents is None:
                 self._fill(fd, entry, chunks)

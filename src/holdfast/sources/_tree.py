@@ -48,7 +48,10 @@ def write_tree(tree: Tree, root: Path, *, component: str = "") -> list[str]:
         TargetUnfit: the file system refuses it for another reason.
 
     """
-    with Planter(root, component or tree.name) as planter, tree.open() as items:
+    with (
+        tree.open() as items,
+        Planter(root, component or tree.name, apart=tree.apart) as planter,
+    ):
         for entry, chunks in items:
             planter.add(entry, chunks)
         planter.finish()

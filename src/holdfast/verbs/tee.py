@@ -125,7 +125,8 @@ def _take(taker: Callable[[Artifact], Result], artifact: Artifact, outlet: _Outl
 def _copy(artifact: Artifact, outlet: _Outlet) -> Artifact:
     if isinstance(artifact, Stream):
         return replace(artifact, open=outlet.stream, path=None, disposable=False)
-    return replace(artifact, open=outlet.tree, sparing=None)  # one may want what another knows
+    # In order for all: one may want what another knows already.
+    return replace(artifact, open=outlet.tree, sparing=None, apart=False)
 
 
 def _pump(artifact: Artifact, outlets: Sequence[_Outlet]) -> None:

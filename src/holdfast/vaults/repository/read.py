@@ -11,6 +11,7 @@ nobody else: everything after it can still be read.
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from dataclasses import dataclass, field
 from threading import Thread
 
 from holdfast.errors import HoldfastError
-from holdfast.model.artifact import CHUNK, Chunk, Chunks, Entry, TreeItems
+from holdfast.model.artifact import CHUNK, LARGE, Chunk, Chunks, Entry, TreeItems
 
 from .blobs import Kind, unseal_blob
 from .damage import damage_in
@@ -33,16 +34,18 @@ THREADS = min(8, (os.cpu_count() or 1) + 2)  # some wait for the store while oth
 BATCH = (32 << 20) // THREADS  # bytes of plaintext read together: as many, however many threads
 AHEAD = 40 << 20  # bytes of plaintext that are read before somebody takes them
 MOST_IN_BATCH = 2000  # entries and blobs
+ITEM = 1 << 10  # bytes that one of these takes, the plaintext aside
 GAP = 64 << 10  # bytes not wanted that are read rather than asking once more
 LONGEST_PART = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class _Head:
-    """An entry, and how many blobs of its follow."""
+    """An entry, and how many blobs of its follow; those of a large file are read on their own."""
 
     entry: Entry
-    blobs: int
+    following: int
+    apart: Sequence[Places] = ()
 
 
 Places = list[Place]
@@ -53,30 +56,43 @@ Result = _Head | bytes | HoldfastError
 def read_file(repository: Repository, node: Node) -> Generator[Chunk, None, None]:
     """Give the content of a file, holes as zeros."""
     wanted = (repository.places(Kind.DATA, id_) for id_ in node.content)
-    with _ahead(repository, wanted) as results:
-        for result in results:
-            yield from _chunks(result)
+    with _threads() as threads:
+        yield from _content(repository, wanted, threads)
 
 
 @contextmanager
 def read_tree(repository: Repository, root: Node, note: Note) -> Iterator[TreeItems]:
-    """Give a node and everything below it with its contents; see `walk` for ``note``."""
-    with _ahead(repository, _wanted(repository, root, note)) as results:
-        yield _items(results)
+    """Give a node and everything below it with its contents; see `walk` for ``note``.
+
+    The content of large files may be taken apart from the rest, as `Tree.apart` has it.
+    """
+    with (
+        _threads() as threads,
+        _planned(repository, _wanted(repository, root, note), threads) as results,
+    ):
+        yield _items(repository, results, threads)
 
 
 def _wanted(repository: Repository, root: Node, note: Note) -> Iterator[Wanted]:
     for found in walk(repository, root, note):
-        yield _Head(found.entry, len(found.content))
-        yield from found.content
+        if found.entry.stored_size >= LARGE:
+            yield _Head(found.entry, 0, found.content)
+        else:
+            yield _Head(found.entry, len(found.content))
+            yield from found.content
 
 
-def _items(results: Iterator[Result]) -> TreeItems:
+def _items(
+    repository: Repository, results: Iterator[Result], threads: ThreadPoolExecutor
+) -> TreeItems:
     for head in results:
         if isinstance(head, HoldfastError):  # of a folder that could not be read
             raise head
         assert isinstance(head, _Head)  # noqa: S101 - all blobs were taken
-        content = _Following(results, head.blobs)
+        if head.apart:
+            yield head.entry, _content(repository, iter(head.apart), threads)
+            continue
+        content = _Following(results, head.following)
         yield head.entry, content.chunks()
         content.pass_over()
 
@@ -116,39 +132,66 @@ def _chunks(result: Result) -> Chunks:
 
 
 @contextmanager
-def _ahead(repository: Repository, wanted: Iterator[Wanted]) -> Iterator[Iterator[Result]]:
-    """Give what is wanted; a thread finds out what that is, and others read it."""
-    outcome = Outcome()
-    line: Line[Future[_Loaded]] = Line(outcome, AHEAD)
+def _threads() -> Iterator[ThreadPoolExecutor]:
     with ThreadPoolExecutor(THREADS, "read") as threads:
-
-        def plan() -> None:
-            try:
-                for batch in _batches(wanted):
-                    line.put(threads.submit(_load, repository, batch), batch.size)
-                line.end()
-            except BaseException as error:  # noqa: BLE001 - raised again where it is read
-                outcome.fail(error)
-
-        planner = Thread(target=plan, name="plan")
-        planner.start()
         try:
-            yield _results(line, outcome)
+            yield threads
         finally:
-            outcome.fail(_Over())
-            planner.join()
             threads.shutdown(cancel_futures=True)
 
 
-class _Over(Exception):
-    """Nobody wants more."""
+def _content(
+    repository: Repository, wanted: Iterator[Places], threads: ThreadPoolExecutor
+) -> Generator[Chunk, None, None]:
+    """Give the content of one file; whoever takes it reads ahead, and nobody else."""
+    coming: deque[Future[_Loaded]] = deque()
+    for batch in _batches(wanted):
+        coming.append(threads.submit(_load, repository, batch))
+        if len(coming) > THREADS:
+            yield from _all_chunks(coming.popleft().result())
+    while coming:
+        yield from _all_chunks(coming.popleft().result())
+
+
+def _all_chunks(loaded: _Loaded) -> Chunks:
+    for result in loaded.results:
+        yield from _chunks(result)
+
+
+@contextmanager
+def _planned(
+    repository: Repository, wanted: Iterator[Wanted], threads: ThreadPoolExecutor
+) -> Iterator[Iterator[Result]]:
+    """Give what is wanted; a thread of its own finds out what that is."""
+    outcome = Outcome()
+    line: Line[Future[_Loaded]] = Line(outcome, AHEAD)
+
+    def plan() -> None:
+        try:
+            for batch in _batches(wanted):
+                line.put(threads.submit(_load, repository, batch), batch.weight)
+            line.end()
+        except BaseException as error:  # noqa: BLE001 - raised again where the results are taken
+            outcome.fail(error)
+
+    planner = Thread(target=plan, name="plan")
+    planner.start()
+    try:
+        yield _results(line, outcome)
+    finally:
+        outcome.fail(_NobodyWaits())
+        planner.join()
+
+
+class _NobodyWaits(Exception):
+    """What is read ahead is not wanted any more."""
 
 
 def _results(line: Line[Future[_Loaded]], outcome: Outcome) -> Iterator[Result]:
     while (coming := line.take()) is not None:
         loaded = coming.result()
         yield from loaded.results
-        line.done(loaded.size)
+        line.done(loaded.weight)
     outcome.check()
 
 
@@ -165,6 +208,11 @@ class _Batch:
             self.size += item[0].blob.size
 
     @property
+    def weight(self) -> int:
+        """About how much memory it takes."""
+        return self.size + len(self.items) * ITEM
+
+    @property
     def full(self) -> bool:
         return self.size >= BATCH or len(self.items) >= MOST_IN_BATCH
 
@@ -174,10 +222,10 @@ class _Loaded:
     """A batch that was read."""
 
     results: Sequence[Result]
-    size: int
+    weight: int
 
 
-def _batches(wanted: Iterator[Wanted]) -> Iterator[_Batch]:
+def _batches(wanted: Iterable[Wanted]) -> Iterator[_Batch]:
     batch = _Batch()
     try:
         for item in wanted:
@@ -194,10 +242,8 @@ def _batches(wanted: Iterator[Wanted]) -> Iterator[_Batch]:
 def _load(repository: Repository, batch: _Batch) -> _Loaded:
     wanted = [item for item in batch.items if isinstance(item, list)]
     plain = read_blobs(repository, wanted)
-    results = [
-        plain[item[0].blob.id] if isinstance(item, list) else item for item in batch.items
-    ]
-    return _Loaded(results, batch.size)
+    results = [plain[item[0].blob.id] if isinstance(item, list) else item for item in batch.items]
+    return _Loaded(results, batch.weight)
 
 
 def read_blobs(

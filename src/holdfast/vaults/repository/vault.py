@@ -258,6 +258,7 @@ class RepositoryVault:
             entries_hint=stored.entries,
             part=stored.part,
             labels=dict(stored.labels),
+            apart=True,
         )
 
     @contextmanager
