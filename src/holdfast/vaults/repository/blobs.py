@@ -6,18 +6,21 @@ pack. Data and trees are two kinds with names of their own ("Pack Format").
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import sha256
 
+from cryptography.hazmat.primitives.hashes import SHA256, Hash
+
 from holdfast.model.artifact import Chunk
 
-from .compression import compress_all, expand
+from .compression import compress_all, expand, expand_all
 from .crypto import OVERHEAD, Key, seal_all, unseal
 from .damage import DamagedError
 
 ID_SIZE = 32
+_SHA256 = SHA256()
 
 
 class Kind(StrEnum):
@@ -29,6 +32,7 @@ class Kind(StrEnum):
 
 # The longest plaintext that is believed. restic cuts data at 8 MiB; a tree is one blob however many
 # entries its folder has: 1 GiB is some two million.
+SMALL = 64 << 10  # the longest plaintext of blobs that are worked on together
 LONGEST = {Kind.DATA: 64 << 20, Kind.TREE: 1 << 30}
 
 
@@ -102,6 +106,28 @@ def unseal_blob(key: Key, blob: Located, stored: Chunk) -> bytes:
     if blob_id(plain) != blob.id:
         raise DamagedError(f"blob {blob.id.hex()} holds other content than its name says")
     return plain
+
+
+def unseal_blobs(key: Key, blobs: Sequence[tuple[Located, Chunk]]) -> Iterator[tuple[bytes, bytes]]:
+    """Give the ids and plaintexts of blobs that lie in one pack, in no order; see `unseal_blob`.
+
+    Small ones are unpacked together, and hashed by means that keep the interpreter's lock: where
+    several threads want it, each time that it is given away costs as much as a small blob does.
+    """
+    small = []
+    for blob, stored in blobs:
+        if blob.compressed and blob.size <= SMALL and len(stored) == blob.length:
+            small.append((blob, stored))
+        else:
+            yield blob.id, unseal_blob(key, blob, stored)
+    frames = [unseal(key, stored) for _blob, stored in small]
+    plains = expand_all(frames, [blob.size for blob, _stored in small])
+    for (blob, _stored), plain in zip(small, plains, strict=True):
+        digest = Hash(_SHA256)
+        digest.update(plain)
+        if digest.finalize() != blob.id:
+            raise DamagedError(f"blob {blob.id.hex()} holds other content than its name says")
+        yield blob.id, plain
 
 
 def check_located(blob: Located) -> Located:

@@ -60,6 +60,36 @@ def expand(frame: Chunk, limit: int) -> bytes:
         raise DamagedError(f"it cannot be unpacked: {error}") from error
 
 
+def expand_all(frames: Sequence[Chunk], sizes: Sequence[int]) -> list[bytes]:
+    """Return the contents of several frames, of which the sizes are known, unpacked in one step.
+
+    As with `compress_all` the interpreter's lock is let go of once for all.
+
+    Raises:
+        DamagedError: one is not a frame, or has another size.
+
+    """
+    try:
+        if not _can_be_together(frames, sizes):
+            return [expand(frame, size) for frame, size in zip(frames, sizes, strict=True)]
+        unpacked = _decompressor().multi_decompress_to_buffer([*frames])
+        return [unpacked[at].tobytes() for at in range(len(unpacked))]
+    except zstandard.ZstdError as error:
+        raise DamagedError(f"it cannot be unpacked: {error}") from error
+
+
+def _can_be_together(frames: Sequence[Chunk], sizes: Sequence[int]) -> bool:
+    """Tell whether frames can be unpacked in one step: each says its size, and none is empty."""
+    return (
+        len(frames) > 1
+        and "multi_decompress_to_buffer" in zstandard.backend_features
+        and all(
+            size > 0 and zstandard.frame_content_size(frame) == size
+            for frame, size in zip(frames, sizes, strict=True)
+        )
+    )
+
+
 def _expand_unknown(frame: Chunk, limit: int) -> bytes:
     """Unpack piece by piece, so that a frame that does not say its size is stopped in time.
 

@@ -21,22 +21,25 @@ from threading import Thread
 from holdfast.errors import HoldfastError
 from holdfast.model.artifact import CHUNK, LARGE, Chunk, Chunks, Entry, TreeItems
 
-from .blobs import Kind, unseal_blob
+from .blobs import Kind, unseal_blobs
 from .damage import damage_in
 from .index import Place
 from .line import Line, Outcome
 from .nodes import Node
-from .packs import pack_name
+from .packs import PACKS, pack_name
 from .repository import Repository
 from .walk import Note, walk
 
-THREADS = min(8, (os.cpu_count() or 1) + 2)  # some wait for the store while others compute
+_CORES = os.cpu_count() or 1
+THREADS = min(8, _CORES + 2)  # some wait for the store while others compute
+NEAR_THREADS = min(8, _CORES + 1)  # where the store is a folder here
 BATCH = (32 << 20) // THREADS  # bytes of plaintext read together: as many, however many threads
-AHEAD = 40 << 20  # bytes of plaintext that are read before somebody takes them
+AHEAD = 24 << 20  # bytes of plaintext that are read before somebody takes them
 MOST_IN_BATCH = 2000  # entries and blobs
 ITEM = 1 << 10  # bytes that one of these takes, the plaintext aside
 GAP = 64 << 10  # bytes not wanted that are read rather than asking once more
 LONGEST_PART = 16 << 20
+NEAR_PART = 4 << 20  # of a folder here: another call costs little, and memory used again less
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +59,7 @@ Result = _Head | bytes | HoldfastError
 def read_file(repository: Repository, node: Node) -> Generator[Chunk, None, None]:
     """Give the content of a file, holes as zeros."""
     wanted = (repository.places(Kind.DATA, id_) for id_ in node.content)
-    with _threads() as threads:
+    with _threads(repository) as threads:
         yield from _content(repository, wanted, threads)
 
 
@@ -67,7 +70,7 @@ def read_tree(repository: Repository, root: Node, note: Note) -> Iterator[TreeIt
     The content of large files may be taken apart from the rest, as `Tree.apart` has it.
     """
     with (
-        _threads() as threads,
+        _threads(repository) as threads,
         _planned(repository, _wanted(repository, root, note), threads) as results,
     ):
         yield _items(repository, results, threads)
@@ -132,8 +135,8 @@ def _chunks(result: Result) -> Chunks:
 
 
 @contextmanager
-def _threads() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(THREADS, "read") as threads:
+def _threads(repository: Repository) -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(NEAR_THREADS if _near(repository) else THREADS, "read") as threads:
         try:
             yield threads
         finally:
@@ -147,7 +150,7 @@ def _content(
     coming: deque[Future[_Loaded]] = deque()
     for batch in _batches(wanted):
         coming.append(threads.submit(_load, repository, batch))
-        if len(coming) > THREADS:
+        if len(coming) > AHEAD // BATCH:
             yield from _all_chunks(coming.popleft().result())
     while coming:
         yield from _all_chunks(coming.popleft().result())
@@ -255,12 +258,17 @@ def read_blobs(
     """
     by_id = {places[0].blob.id: places for places in wanted}
     plain: dict[bytes, bytes | HoldfastError] = {}
-    for run in runs(sorted((places[0] for places in by_id.values()), key=_position)):
+    first = sorted((places[0] for places in by_id.values()), key=_position)
+    for run in runs(first, NEAR_PART if _near(repository) else LONGEST_PART):
         try:
             plain.update(_run(repository, run))
         except HoldfastError:  # one of them: each on its own, and from other packs
             plain.update({place.blob.id: _alone(repository, by_id[place.blob.id]) for place in run})
     return plain
+
+
+def _near(repository: Repository) -> bool:
+    return repository.store.path(PACKS) is not None
 
 
 def _position(place: Place) -> tuple[bytes, int]:
@@ -287,9 +295,9 @@ def runs(places: Iterable[Place], longest: int = LONGEST_PART) -> Iterator[list[
 
 def _run(repository: Repository, run: Sequence[Place]) -> Iterator[tuple[bytes, bytes]]:
     """Read a run with one call, and give its blobs."""
-    for place, stored in read_run(repository, run):
-        with damage_in(repository.where, pack_name(place.pack)):
-            yield place.blob.id, unseal_blob(repository.key, place.blob, stored)
+    sealed = [(place.blob, stored) for place, stored in read_run(repository, run)]
+    with damage_in(repository.where, pack_name(run[0].pack)):
+        yield from unseal_blobs(repository.key, sealed)
 
 
 def read_run(repository: Repository, run: Sequence[Place]) -> Iterator[tuple[Place, memoryview]]:
