@@ -9,8 +9,10 @@ import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,8 +21,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from holdfast.errors import SourceMissing, TargetUnfit, TreeUnsafe
-from holdfast.model.artifact import CHUNK, Entry, EntryKind, Tree
+from holdfast.errors import BackupDamaged, SourceMissing, TargetUnfit, TreeUnsafe
+from holdfast.model.artifact import CHUNK, LARGE, Entry, EntryKind, Tree, TreeItems
 from holdfast.model.manifest import Form, Stored
 from holdfast.sources import _folders, _xattrs
 from holdfast.sources._tree import Planter, Survey, tree_of, write_tree
@@ -651,6 +653,123 @@ def test_a_full_disk_is_told_from_other_failures(here: Path) -> None:
     )
     done = _python(program, str(here / "target"))
     assert done.stdout.strip() == f"no space left while writing {here}/target/a"
+
+
+# Large files apart -------------------------------------------------------------------------------
+
+
+def _apart(entries: Iterable[tuple[Entry, Iterator[bytes]]]) -> Tree:
+    @contextmanager
+    def opened() -> Iterator[TreeItems]:
+        yield iter(entries)
+
+    return Tree("files", opened, apart=True)
+
+
+def _open_files() -> int:
+    return len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - counted, not read
+
+
+@pytest.mark.timeout(60)
+def test_large_files_are_filled_while_others_are_created(here: Path) -> None:
+    """Their content comes only when all that follows was asked for: one by one would hang."""
+    everything = threading.Event()
+
+    def late(content: bytes) -> Iterator[bytes]:
+        everything.wait()
+        yield from (content[at : at + CHUNK] for at in range(0, len(content), CHUNK))
+
+    def last() -> Iterator[bytes]:
+        everything.set()
+        yield b"last"
+
+    large = os.urandom(LARGE)
+    other = b"x" * (LARGE + 5)
+    write_tree(
+        _apart([
+            (Entry(".", EntryKind.FOLDER, 0o755, 11), iter(())),
+            (Entry("a", EntryKind.FOLDER, 0o500, 12), iter(())),
+            (Entry("a/large", EntryKind.FILE, 0o640, 13, len(large), xattrs={"user.a": b"1"}),
+             late(large)),
+            (Entry("b", EntryKind.FOLDER, 0o750, 14), iter(())),
+            (Entry("b/name", EntryKind.HARDLINK, 0o640, 13, target="a/large"), iter(())),
+            (Entry("b/other", EntryKind.FILE, 0o4755, 15, len(other)), late(other)),
+            (Entry("c", EntryKind.FILE, 0o600, 16, 4), last()),
+        ]),
+        here / "target",
+    )  # fmt: skip
+    found = here / "target"
+    assert (found / "b" / "name").read_bytes() == large
+    assert (found / "b" / "other").read_bytes() == other
+    assert os.getxattr(found / "a" / "large", "user.a") == b"1"
+    looks = {
+        path.relative_to(found).as_posix(): (
+            stat.S_IMODE(path.stat().st_mode), path.stat().st_mtime_ns,
+        )
+        for path in [found, *found.rglob("*")]
+    }  # fmt: skip
+    set_id = 0o4755 if os.geteuid() == 0 else 0o755
+    assert looks == {
+        ".": (0o755, 11), "a": (0o500, 12), "a/large": (0o640, 13), "b": (0o750, 14),
+        "b/name": (0o640, 13), "b/other": (set_id, 15), "c": (0o600, 16),
+    }  # fmt: skip
+    assert threading.active_count() == 1
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("late", [True, False], ids=["at the end", "at the next entry"])
+def test_what_fails_in_a_large_file_ends_it_all(here: Path, *, late: bool) -> None:
+    failed = threading.Event()
+
+    def failing() -> Iterator[bytes]:
+        yield bytes(CHUNK)
+        failed.set()
+        raise BackupDamaged(backup="backup", path="files", reason="rotten")
+
+    def waiting() -> Iterator[tuple[Entry, Iterator[bytes]]]:
+        yield Entry(".", EntryKind.FOLDER), iter(())
+        yield Entry("large", EntryKind.FILE, size=LARGE), failing()
+        while not late:
+            failed.wait()
+            yield Entry(f"{time.monotonic_ns()}", EntryKind.FILE, size=0), iter(())
+        yield Entry("unfinished", EntryKind.FILE, size=LARGE), (bytes(CHUNK) for _ in iter(int, 1))
+
+    before = _open_files()
+    with pytest.raises(BackupDamaged, match="rotten"):
+        write_tree(_apart(waiting()), here / "target")
+    assert threading.active_count() == 1
+    assert _open_files() == before
+
+
+@pytest.mark.timeout(60)
+def test_whoever_fails_meanwhile_waits_for_no_large_file(here: Path) -> None:
+    """The content never ends: only being told that nobody wants it can end its thread."""
+    begun = threading.Event()
+
+    def endless() -> Iterator[bytes]:
+        while True:
+            begun.set()
+            yield b""
+
+    def items() -> Iterator[tuple[Entry, Iterator[bytes]]]:
+        yield Entry(".", EntryKind.FOLDER), iter(())
+        yield Entry("large", EntryKind.FILE, size=LARGE), endless()
+        yield Entry("next", EntryKind.FILE, size=LARGE), endless()
+        begun.wait()
+        yield Entry("large", EntryKind.FILE, size=1), iter((b"x",))
+
+    before = _open_files()
+    with pytest.raises(TreeUnsafe, match="does not fit"):
+        write_tree(_apart(items()), here / "target")
+    assert threading.active_count() == 1
+    assert _open_files() == before
+
+
+@pytest.mark.timeout(60)
+def test_a_large_file_of_another_size_is_refused(here: Path) -> None:
+    short = (Entry("large", EntryKind.FILE, size=LARGE), iter((b"short",)))
+    with pytest.raises(TreeUnsafe, match="5 bytes of data instead of"):
+        write_tree(_apart([(Entry(".", EntryKind.FOLDER), iter(())), short]), here / "target")
 
 
 # Cost ---------------------------------------------------------------------------------------------

@@ -35,7 +35,7 @@ class Aside:
         """Have something done; waits for room. Raises what failed before: it was not taken then."""
         with self._changed:
             self._changed.wait_for(lambda: len(self._waiting) < self._most or self.over)
-            self._check()
+            self.check()
             self._waiting.append(work)
             self._changed.notify_all()
         if self._thread is None:
@@ -46,7 +46,7 @@ class Aside:
         """Wait until all is done. Raises what failed."""
         with self._changed:
             self._changed.wait_for(lambda: not (self._waiting or self._working))
-            self._check()
+            self.check()
 
     def close(self) -> None:
         """End the thread; what is under way is told by `over`, and waited for."""
@@ -56,7 +56,8 @@ class Aside:
         if self._thread is not None:
             self._thread.join()
 
-    def _check(self) -> None:
+    def check(self) -> None:
+        """Raise what failed, if anything did."""
         if self._error is not None:
             raise self._error
 

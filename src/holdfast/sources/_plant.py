@@ -85,6 +85,8 @@ class Planter:
             TargetUnfit: the file system refuses it for another reason.
 
         """
+        if self._aside is not None:
+            self._aside.check()
         if self._here is None:
             self._begin(entry, chunks)
         else:
@@ -180,7 +182,7 @@ class Planter:
             return
         try:
             self._aside.give(partial(self._complete_aside, fd, entry, chunks))
-        except BaseException:
+        except Exception:
             os.close(fd)  # it was not taken
             raise
 
