@@ -22,7 +22,9 @@ from holdfast.vaults.repository.blobs import (
     blob_id,
     check_located,
     seal_blob,
+    seal_blobs,
     unseal_blob,
+    unseal_blobs,
 )
 from holdfast.vaults.repository.crypto import OVERHEAD, Key, random_key, seal, unseal
 from holdfast.vaults.repository.damage import DamagedError
@@ -88,6 +90,27 @@ def test_every_flipped_bit_and_every_cut_is_noticed() -> None:
             unseal(KEY, sealed[length + 1 :])
 
 
+def test_blobs_are_unsealed_together_as_they_are_alone() -> None:
+    chance = random.Random(7)
+    plains = [b"text " * 9, chance.randbytes(40), b"long " * 50_000, b"more " * 99, b"m" * 99]
+    sealed = seal_blobs(KEY, [(Kind.DATA, blob_id(plain), plain) for plain in plains])
+    blobs = [
+        (Located(one.kind, one.id, 0, len(one.data), one.size, one.compressed), one.data)
+        for one in sealed
+    ]
+    assert dict(unseal_blobs(KEY, blobs)) == {blob_id(plain): plain for plain in plains}
+    for at, (blob, stored) in enumerate(blobs):
+        others = [(another, data) for another, data in blobs if another is not blob]
+        for wrong in (
+            (replace(blob, id=blob_id(b"another")), stored),
+            (replace(blob, size=blob.size + 1, compressed=True), stored),
+            (blob, stored[:-1]),
+            (blob, flipped(stored, 40)),
+        ):
+            with pytest.raises(DamagedError):
+                list(unseal_blobs(KEY, [*others[:at], wrong, *others[at:]]))
+
+
 def test_a_key_is_never_shown() -> None:
     for text in (repr(KEY), str(KEY), f"{KEY}", repr([KEY])):
         assert "encrypt" not in text
@@ -140,6 +163,32 @@ def test_what_is_no_frame_is_refused(frame: bytes) -> None:
         compression.expand(frame, 100)
     with pytest.raises(DamagedError):
         compression.expand(compression.compress(b"abc") + b"more", 100)
+
+
+@given(st.lists(st.binary(max_size=500), max_size=6))
+def test_what_is_unpacked_together_is_what_it_is_alone(plains: list[bytes]) -> None:
+    frames = [compression.compress(plain) for plain in plains]
+    assert compression.expand_all(frames, [*map(len, plains)]) == plains
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+@pytest.mark.parametrize(
+    "frame",
+    [
+        b"",
+        b"x",
+        b"\x28\xb5\x2f\xfd",
+        bytes(100),
+        compression.compress(bytes(1 << 20)),
+        compression.compress(b"x" * 100)[:-3],
+        b"\x28\xb5\x2f\xfd\xe0" + struct.pack("<Q", 1 << 62) + b"\0" * 20,
+    ],
+)
+def test_one_frame_that_lies_is_refused_in_any_company(place: int, frame: bytes) -> None:
+    frames = [compression.compress(b"ab" * 50) for _ in range(2)]
+    frames.insert(place, frame)
+    with pytest.raises(DamagedError):
+        compression.expand_all(frames, [100, 100, 100])
 
 
 # --- files ---------------------------------------------------------------------------------------

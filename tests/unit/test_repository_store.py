@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -517,12 +519,64 @@ def test_chunks_are_bounded(repository: Repository) -> None:
 
 
 def test_a_reader_that_leaves_leaves_no_thread(repository: Repository) -> None:
-    import threading
-
     root = folder(repository, "root", *(file(repository, f"f{n:03}", b"%d" % n) for n in range(50)))
     with read.read_tree(repository, root, silent) as items:
         next(items)
     assert not [one for one in threading.enumerate() if one.name.startswith("read")]
+
+
+def test_a_reader_that_leaves_early_waits_for_nobody(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not for the thread either that plans ahead, and waits until somebody takes that."""
+    monkeypatch.setattr(read, "AHEAD", 1)
+    monkeypatch.setattr(read, "MOST_IN_BATCH", 3)
+    root = folder(repository, "root", *(file(repository, f"f{n:03}", b"%d" % n) for n in range(50)))
+    before = threading.active_count()
+    with read.read_tree(repository, root, silent) as items:
+        next(items)
+    assert threading.active_count() == before
+
+
+def test_large_files_are_taken_whenever_and_wherever_one_likes(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(read, "LARGE", 1000)
+    monkeypatch.setattr(read, "BATCH", 300)
+    monkeypatch.setattr(read, "AHEAD", 600)
+    chance = random.Random(3)
+    content = {
+        f"f{number}": [chance.randbytes(100) for _ in range(chance.choice([1, 15, 40]))]
+        for number in range(20)
+    }
+    files = [file(repository, name, *content[name]) for name in sorted(content)]
+    root = folder(repository, "root", *files)
+    with read.read_tree(repository, root, silent) as items:
+        held = {entry.path: chunks for entry, chunks in items if entry.size >= 1000}
+        assert 5 < len(held) < 20
+        last_first = [*reversed(held)]
+        with ThreadPoolExecutor(4) as threads:
+            whole = threads.map(lambda name: b"".join(held[name]), last_first)
+            found = dict(zip(last_first, whole, strict=True))
+    assert found == {name: b"".join(content[name]) for name in held}
+    assert contents(repository, root) == {
+        ".": b"",
+        **{name: b"".join(parts) for name, parts in content.items()},
+    }
+
+
+def test_a_large_file_that_nobody_takes_is_not_read(
+    repository: Repository, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(read, "LARGE", 1000)
+    large, small = file(repository, "a", b"large" * 999), file(repository, "b", b"small")
+    root = folder(repository, "root", large, small)
+    (place,) = repository.places(Kind.DATA, large.content[0])
+    del store.held[pack_name(place.pack)]
+    with read.read_tree(repository, root, silent) as items:
+        assert [entry.path for entry, _chunks in items] == [".", "a", "b"]
+    with pytest.raises(RepositoryDamaged, match="missing"):
+        contents(repository, root)
 
 
 def test_links_are_names_of_one_file_only_if_they_have_its_content(repository: Repository) -> None:

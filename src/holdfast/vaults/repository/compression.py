@@ -63,7 +63,8 @@ def expand(frame: Chunk, limit: int) -> bytes:
 def expand_all(frames: Sequence[Chunk], sizes: Sequence[int]) -> list[bytes]:
     """Return the contents of several frames, of which the sizes are known, unpacked in one step.
 
-    As with `compress_all` the interpreter's lock is let go of once for all.
+    As with `compress_all` the interpreter's lock is let go of once for all. Bytes that follow a
+    frame are passed over: whoever knows the hash of the content loses nothing by that.
 
     Raises:
         DamagedError: one is not a frame, or has another size.
