@@ -11,8 +11,10 @@ from typing import cast
 
 from holdfast.errors import NoSpace, TargetUnfit, TreeUnsafe
 from holdfast.model.artifact import Artifact, Chunks, Entry, EntryKind, Tree
+from holdfast.model.facts import Facts
 from holdfast.ports import Source, Token
 
+from ._aside import Aside
 from ._carry import carry_back, carry_forward
 from ._mounted_below import mounts_below
 from ._places import ROOT, Places
@@ -21,7 +23,7 @@ from ._swap import FULL, Swap
 from ._sync import sync_file_system
 from ._walk import Exclude
 
-Look = Callable[[Places, str, Sequence[str]], Source]
+Look = Callable[[Places, str, Sequence[str], Facts | None], Source]
 
 
 class FilesStaged:
@@ -34,7 +36,7 @@ class FilesStaged:
     def __init__(
         self, places: Places, swap: Swap, exclude: Exclude, look: Look, *, whole: bool
     ) -> None:
-        """``look`` makes a source of the staged content.
+        """``look`` makes a source of the staged content, which may have been counted already.
 
         A single file that was backed up takes the place itself; with ``whole`` it lies in it.
         """
@@ -47,13 +49,18 @@ class FilesStaged:
         self._targets = dict(zip(names, map(Path, targets), strict=False))
         self._file_name = places[ROOT].name if ROOT in places else ""
         self._notes: list[str] = []
+        self._counted: Facts | None = None
         self._whole = whole
 
     @property
     def view(self) -> Source:
-        """The staged content as a source to be counted."""
+        """The staged content as a source to be counted; the first was counted by `fill`."""
+        counted, self._counted = self._counted, None
+        return self._seen(counted)
+
+    def _seen(self, counted: Facts | None = None) -> Source:
         places = {name: self._swap.new(target) for name, target in self._targets.items()}
-        return self._look(places, self._file_name, self._notes)
+        return self._look(places, self._file_name, self._notes, counted)
 
     # --- filling ---
 
@@ -73,6 +80,19 @@ class FilesStaged:
             self._plant_all(tree)
         else:
             self._plant_each(tree, places)
+        self._sync_and_count()
+
+    def _sync_and_count(self) -> None:
+        """Count what was written while the disk takes it."""
+        syncing = Aside(1)
+        try:
+            syncing.give(self._sync)
+            self._counted = self._seen().facts()
+            syncing.finish()
+        finally:
+            syncing.close()
+
+    def _sync(self) -> None:
         for place in {path.parent for path in self._staged_paths()}:
             with self._foreseen(place):
                 sync_file_system(place)

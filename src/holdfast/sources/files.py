@@ -98,6 +98,7 @@ class FilesSource:
         self._places = options.places
         self._file_name = "" if options.path is None else options.path.name
         self._notes: tuple[str, ...] = ()
+        self._just_counted: Facts | None = None  # of staged content, when it was complete
         self._whole = False  # whether the place holds the tree as it is in backups
         self._exclude = excluder(options.exclude)
 
@@ -117,6 +118,7 @@ class FilesSource:
         *,
         file_name: str = "",
         notes: Sequence[str] = (),
+        counted: Facts | None = None,
         whole: bool = False,
     ) -> FilesSource:
         """Return a source of the same component whose content lies elsewhere."""
@@ -124,6 +126,7 @@ class FilesSource:
         other._places = places
         other._file_name = file_name
         other._notes = tuple(notes)
+        other._just_counted = counted
         other._whole = whole
         return other
 
@@ -150,7 +153,8 @@ class FilesSource:
             SourceUnreadable: a folder may not be read.
 
         """
-        return self._counted()
+        counted, self._just_counted = self._just_counted, None
+        return counted or self._counted()
 
     def _counted(self) -> Facts:
         there = {name: path for name, path in self._places.items() if path.exists()}
@@ -277,8 +281,10 @@ class FilesSource:
         return self._staged(Swap.reopened(self.name, token))
 
     def _staged(self, swap: Swap) -> FilesStaged:
-        def look(places: Places, file_name: str, notes: Sequence[str]) -> FilesSource:
-            return self._looking_at(places, file_name=file_name, notes=notes)
+        def look(
+            places: Places, file_name: str, notes: Sequence[str], counted: Facts | None
+        ) -> FilesSource:
+            return self._looking_at(places, file_name=file_name, notes=notes, counted=counted)
 
         return FilesStaged(self._places, swap, self._exclude, look, whole=self._whole)
 
