@@ -87,6 +87,14 @@ def _own_signals() -> Iterator[None]:
         signal.signal(number, handler)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _own_copies(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Let copies of repositories lie in a folder of the tests, also those of commands they run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def chroma() -> Iterator[ChromaServer]:
     """A server for all tests of a worker; each takes databases of its own, and nobody kills it."""

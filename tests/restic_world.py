@@ -15,6 +15,7 @@ from holdfast.sources._survey import Survey
 from holdfast.sources._walk import walk
 from holdfast.stores.local import LocalStore
 from holdfast.vaults.repository import keys, nodes, opening, snapshots, trees
+from holdfast.vaults.repository.blobs import Kind
 from holdfast.vaults.repository.repository import Repository
 from holdfast.vaults.repository.write import Writer
 
@@ -71,6 +72,21 @@ def keep(repository: Repository, folders: Mapping[str, Path]) -> snapshots.Snaps
     snapshot = snapshots.new_snapshot(NOW, tree, paths, ["stack:x", "backup:y"], "holdfast test")
     name = snapshots.save_snapshot(repository, snapshot)
     return snapshots.load_snapshot(repository, name)
+
+
+def put(repository: Repository, kind: Kind, *plain: bytes) -> list[bytes]:
+    """Store blobs, listed in the index, even those that are there already."""
+    added_to = repository.fresh()
+    ids: list[bytes] = []
+    with Writer(added_to) as writer:
+        for one in plain:
+            if kind is Kind.TREE:
+                ids.append(writer.tree(one))
+            else:
+                ids += writer.file(iter((one,)))[0]
+        writer.finish()
+    repository.load_index()
+    return ids
 
 
 def grown(writer: Writer, path: str, folder: Path) -> nodes.Node:

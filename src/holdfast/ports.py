@@ -329,6 +329,12 @@ class Vault(Protocol):
     def marks(self, backup_id: str) -> Marks:
         """Return what was learned of a backup since it was sealed."""
 
+    def marks_of(self, backup_ids: Sequence[str]) -> Mapping[str, Marks]:
+        """Return that of several backups, for lists: asking no more often than must be.
+
+        Of one that is not there nothing was learned. What must not be out of date is `marks`.
+        """
+
     def mark(self, backup_id: str, change: Callable[[Marks], Marks]) -> Marks:
         """Change the marks of a backup, one change at a time."""
 

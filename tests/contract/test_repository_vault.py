@@ -48,6 +48,7 @@ class TestRepositoryVault(VaultContract):
 
     def damage_manifest(self, vault: Vault, backup_id: str) -> None:
         assert isinstance(vault, RepositoryVault)
+        vault.repository.load_index()
         snapshot = snapshot_of(vault, backup_id)
         node = find(vault.repository, snapshot.tree, "metadata.json")
         assert node is not None

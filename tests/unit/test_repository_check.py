@@ -26,7 +26,7 @@ from holdfast.vaults.repository.locks import locked
 from holdfast.vaults.repository.packs import finish, pack_name
 from holdfast.vaults.repository.passwords import add_key
 from holdfast.vaults.repository.vault import RepositoryVault
-from tests.restic_world import CHEAP, NOW
+from tests.restic_world import CHEAP, NOW, put
 from tests.upkeep_world import (
     content,
     keep,
@@ -152,13 +152,12 @@ def test_a_pack_with_other_blobs_than_the_index_says(
     """Whole and signed, but not what was listed: whoever wrote this had the key."""
     repository = vault.repository
     texts = [b"one of them", b"the other 1"]
-    sealed = [seal_blob(repository.key, Kind.DATA, blob_id(text), text) for text in texts]
-    pack = finish(repository.key, sealed)
-    repository.store_pack(pack)
-    repository.save_index(everything=True)
+    put(repository, Kind.DATA, *texts)
     assert found(store) == []
+    sealed = [seal_blob(repository.key, Kind.DATA, blob_id(text), text) for text in texts]
     other = finish(repository.key, sealed[::-1])
-    store.held[pack.name] = b"".join(other.chunks())
+    (place,) = repository.places(Kind.DATA, sealed[0].id)
+    store.held[pack_name(place.pack)] = b"".join(other.chunks())
     problems = found(store)
     assert any("named for" in problem for problem in problems)
     assert sum("the index does not list" in problem for problem in problems) == 2

@@ -24,12 +24,12 @@ from holdfast.vaults.repository import (
     snapshots,
     unpacked,
 )
-from holdfast.vaults.repository.blobs import Kind, blob_id, seal_blob
+from holdfast.vaults.repository.blobs import blob_id
 from holdfast.vaults.repository.crypto import random_key
 from holdfast.vaults.repository.damage import DamagedError
 from holdfast.vaults.repository.nodes import Node
-from holdfast.vaults.repository.packs import finish
 from holdfast.vaults.repository.walk import walk
+from holdfast.vaults.repository.write import Writer
 from tests.restic_world import CHEAP, NOW
 
 KEY = random_key()
@@ -148,15 +148,15 @@ def test_any_tree_is_walked_or_refused(data: st.DataObject) -> None:
     store = MemoryStore()
     with patch.object(keys, "OURS", CHEAP):
         repository = opening.init_repository(store, "memory", "pw", NOW)
-    blob = seal_blob(repository.key, Kind.DATA, blob_id(b"x"), b"x")
-    document = [NODE | {"content": [blob.id.hex()]}, NODE | {"name": "g", "subtree": "11" * 32}]
+    content = [blob_id(b"x").hex()]
+    document = [NODE | {"content": content}, NODE | {"name": "g", "subtree": "11" * 32}]
     document = json.loads(json.dumps(document))
     spoil(document, data, data.draw(st.integers(0, 3)))
     tree = json.dumps({"nodes": document}, separators=(",", ":")).encode()
-    repository.store_pack(finish(repository.key, [blob]))
-    repository.store_pack(
-        finish(repository.key, [seal_blob(repository.key, Kind.TREE, blob_id(tree), tree)])
-    )
+    with Writer(repository) as writer:
+        writer.file(iter((b"x",)))
+        writer.tree(tree)
+        writer.finish()
     root = Node("root", nodes.FOLDER, subtree=blob_id(tree))
     with suppress(RepositoryDamaged):
         for found in walk(repository, root, lambda *_: None):

@@ -26,12 +26,12 @@ from holdfast.errors import (
 from holdfast.model.artifact import CHUNK, Chunks, Entry, EntryKind
 from holdfast.testing.memory import MemoryStore
 from holdfast.vaults.repository import config, keys, nodes, opening, packs, passwords, read
-from holdfast.vaults.repository.blobs import Kind, blob_id, seal_blob
+from holdfast.vaults.repository.blobs import Kind, blob_id
 from holdfast.vaults.repository.config import Config, encode_config
 from holdfast.vaults.repository.crypto import random_key
 from holdfast.vaults.repository.damage import DamagedError, damage_in
 from holdfast.vaults.repository.nodes import Node
-from holdfast.vaults.repository.packs import finish, pack_name
+from holdfast.vaults.repository.packs import pack_name
 from holdfast.vaults.repository.repository import Repository
 from holdfast.vaults.repository.snapshots import (
     Snapshot,
@@ -44,7 +44,7 @@ from holdfast.vaults.repository.snapshots import (
 )
 from holdfast.vaults.repository.stored import read_bounded
 from holdfast.vaults.repository.walk import DEEPEST, find, walk
-from tests.restic_world import CHEAP, NOW
+from tests.restic_world import CHEAP, NOW, put
 
 PASSWORD = "correct horse"
 
@@ -68,14 +68,6 @@ def reopened(store: MemoryStore, password: str = PASSWORD) -> Repository:
     found = opening.open_repository(store, "memory", password)
     found.load_index()
     return found
-
-
-def put(repository: Repository, kind: Kind, *plain: bytes) -> list[bytes]:
-    """Store blobs as one pack, listed in the index."""
-    blobs = [seal_blob(repository.key, kind, blob_id(one), one) for one in plain]
-    repository.store_pack(finish(repository.key, blobs))
-    repository.save_index(everything=True)
-    return [blob.id for blob in blobs]
 
 
 def tree_of(repository: Repository, *found: Node) -> bytes:
@@ -297,13 +289,6 @@ def test_a_stored_blob_is_found_again(repository: Repository, store: MemoryStore
         again.blob(Kind.TREE, one)
 
 
-def test_a_pack_that_is_there_already_is_as_good(repository: Repository) -> None:
-    pack = finish(repository.key, [seal_blob(repository.key, Kind.DATA, blob_id(b"x"), b"x")])
-    repository.store_pack(pack)
-    repository.store_pack(pack)
-    assert repository.blob(Kind.DATA, blob_id(b"x")) == b"x"
-
-
 def test_a_blob_is_read_from_a_second_pack_if_the_first_is_damaged(
     repository: Repository, store: MemoryStore
 ) -> None:
@@ -397,7 +382,6 @@ def test_a_full_store_is_said_to_be(store: MemoryStore) -> None:
     made = opening.init_repository(small, "memory", PASSWORD, NOW)
     with pytest.raises(NoSpace):
         put(made, Kind.DATA, random.Random(1).randbytes(5000))
-    made.save_index(everything=True)
     assert list(small.names("index")) == []
     assert store.held == {}
 
@@ -640,12 +624,11 @@ def test_a_missing_folder_is_an_error_after_what_came_before_it(repository: Repo
 
 def test_nesting_is_bounded(repository: Repository) -> None:
     node = folder(repository, "d")
-    blobs = []
+    documents = []
     for _depth in range(DEEPEST + 5):
-        document = nodes.joined([nodes.encode_node(node)])
-        blobs.append(seal_blob(repository.key, Kind.TREE, blob_id(document), document))
-        node = Node("d", nodes.FOLDER, subtree=blob_id(document))
-    repository.store_pack(finish(repository.key, blobs))
+        documents.append(nodes.joined([nodes.encode_node(node)]))
+        node = Node("d", nodes.FOLDER, subtree=blob_id(documents[-1]))
+    put(repository, Kind.TREE, *documents)
     with pytest.raises(RepositoryDamaged, match="deeper"):
         for _found in walk(repository, node, silent):
             pass

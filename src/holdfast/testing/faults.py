@@ -393,6 +393,10 @@ class FaultyVault(_Shaped):
         with self.calls.call("marks"):
             return self.vault.marks(backup_id)
 
+    def marks_of(self, backup_ids: Sequence[str]) -> Mapping[str, Marks]:
+        with self.calls.call("marks_of"):
+            return self.vault.marks_of(backup_ids)
+
     def mark(self, backup_id: str, change: Callable[[Marks], Marks]) -> Marks:
         with self.calls.call("mark"):
             return self.vault.mark(backup_id, change)

@@ -8,7 +8,7 @@ import json
 import tarfile
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -156,6 +156,10 @@ class MemoryVault:
         """Return the marks of a backup."""
         self._box(backup_id)
         return self._marks.get(backup_id, Marks())
+
+    def marks_of(self, backup_ids: Sequence[str]) -> dict[str, Marks]:
+        """Return the marks of several backups."""
+        return {backup_id: self._marks.get(backup_id, Marks()) for backup_id in backup_ids}
 
     def mark(self, backup_id: str, change: Callable[[Marks], Marks]) -> Marks:
         """Change the marks of a backup."""

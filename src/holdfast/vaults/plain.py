@@ -7,7 +7,7 @@ in ``docs/formats/plain-vault.md``. What the vault keeps for itself lies in ``.h
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -177,6 +177,10 @@ class PlainVault:
         """Return the marks of a backup; unreadable ones count as a pin."""
         self._expect(backup_id)
         return self._marks.read(backup_id)
+
+    def marks_of(self, backup_ids: Sequence[str]) -> dict[str, Marks]:
+        """Return the marks of several backups."""
+        return {backup_id: self._marks.read(backup_id) for backup_id in backup_ids}
 
     def mark(self, backup_id: str, change: Callable[[Marks], Marks]) -> Marks:
         """Change the marks of a backup, one change at a time."""

@@ -43,14 +43,16 @@ class Listing:
 
 def list_backups(vault: Vault, stack: str) -> Listing:
     """Return every backup of one stack that a vault holds."""
-    backups: list[Listed] = []
+    ours: list[Manifest] = []
     damaged: list[Damaged] = []
     for found in vault.manifests():
         if isinstance(found, Damaged):
             damaged.append(found)
         elif found.stack == stack:
-            backups.append(Listed(vault, found, vault.marks(found.id)))
-    return Listing(vault, tuple(backups), tuple(damaged))
+            ours.append(found)
+    marks = vault.marks_of([one.id for one in ours])
+    backups = tuple(Listed(vault, one, marks[one.id]) for one in ours)
+    return Listing(vault, backups, tuple(damaged))
 
 
 def find(vaults: list[Vault], stack: str, wanted: str, *, at: datetime | None = None) -> Listed:

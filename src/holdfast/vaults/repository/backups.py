@@ -6,19 +6,22 @@ Snapshots never change. Each is read once and remembered, and so is its manifest
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from holdfast.errors import BackupDamaged, BackupNotFound, HoldfastError
+from holdfast.errors import BackupDamaged, BackupNotFound, HoldfastError, RepositoryDamaged
 from holdfast.model.manifest import FILE_NAME, Manifest, decode
 from holdfast.model.names import safe_backup_id
 from holdfast.ports import Damaged
 
+from . import cache
+from .ahead import in_order
 from .blobs import Kind
 from .damage import DamagedError, damage_in
+from .documents import READERS, read_documents
+from .nodes import decode_tree
 from .repository import Repository
 from .snapshots import FOLDER, Snapshot, load_snapshot
-from .walk import find
 
 BACKUP, STACK = "backup:", "stack:"
 LARGEST_MANIFEST = 64 << 20  # bytes
@@ -31,6 +34,7 @@ class Sealed:
     id: str
     snapshot: Snapshot
     manifest: Manifest | Damaged
+    blobs: Sequence[bytes] = ()  # the ids of those that the manifest was read from
 
 
 def tags_of(backup_id: str, stack: str) -> tuple[str, str]:
@@ -39,10 +43,15 @@ def tags_of(backup_id: str, stack: str) -> tuple[str, str]:
 
 
 class Backups:
-    """What there is. May be used by several threads."""
+    """What there is. May be used by several threads.
 
-    def __init__(self, repository: Repository) -> None:
+    Lists are read through ``near``, which may have copies on this machine; what is to prove
+    anything, from ``repository``.
+    """
+
+    def __init__(self, repository: Repository, near: Repository | None = None) -> None:
         self._repository = repository
+        self._near = near or repository
         self._known: dict[str, Sealed | Damaged | None] = {}  # by snapshot; None: not ours
         self._looking = threading.Lock()
 
@@ -54,16 +63,24 @@ class Backups:
 
         """
         with self._looking:
-            names = self._repository.names(FOLDER)
-            snapshots = [self._snapshot(name) for name in names if name not in self._known]
-            if snapshots:
-                self._repository.load_index()  # after the snapshots, which refer to it
-            for name, found in zip(
-                [name for name in names if name not in self._known], snapshots, strict=True
-            ):
-                self._known[name] = self._sealed(found) if isinstance(found, Snapshot) else found
-            self._known = {name: self._known[name] for name in names}
+            names = self._near.names(FOLDER)
+            new = [name for name in names if name not in self._known]
+            known = self._known | dict(zip(new, self._read(new), strict=True))
+            self._known = {name: known[name] for name in names}
+            if new or len(known) > len(names):
+                self._forget_copies()
             return list(_one_of_each(self._known.values()))
+
+    def give_index(self, other: Repository) -> None:
+        """Let another have the index that backups were read by, as far as it is loaded."""
+        with self._looking:
+            self._near.give_index(other)
+
+    def take_index(self, other: Repository) -> None:
+        """Have the index back, if everything is stored that it lists."""
+        with self._looking:
+            if not other.index.pending:
+                other.give_index(self._near)
 
     def sealed(self, backup_id: str) -> Sealed:
         """Return one backup. Raises `BackupNotFound`."""
@@ -81,50 +98,110 @@ class Backups:
         return found.manifest
 
     def again(self, backup_id: str) -> Manifest:
-        """Return one manifest as it lies there now, whatever is remembered of it."""
+        """Return one manifest as it lies in the repository now, whatever is remembered of it."""
         name = self.sealed(backup_id).snapshot.name
         try:
             return self._manifest(backup_id, load_snapshot(self._repository, name))
         except FileNotFoundError:
             raise BackupNotFound(backup=backup_id, where=self._repository.where) from None
 
+    def _manifest(self, backup_id: str, snapshot: Snapshot) -> Manifest:
+        (document,) = _documents(self._repository, [snapshot])
+        return _decoded(backup_id, document)
+
+    # --- many at once ---
+
+    def _read(self, names: Sequence[str]) -> list[Sealed | Damaged | None]:
+        """Read snapshots, and then, because the index is younger than they are, their manifests."""
+        found = list(in_order(READERS, self._snapshot, names))
+        ours = [one for one in found if isinstance(one, Snapshot) and _tagged(one, BACKUP)]
+        texts = zip((one.name for one in ours), _documents(self._near, ours), strict=True)
+        manifests = dict(texts)
+        return [_sealed(one, manifests) if isinstance(one, Snapshot) else one for one in found]
+
     def _snapshot(self, name: str) -> Snapshot | Damaged | None:
         try:
-            return load_snapshot(self._repository, name)
+            return load_snapshot(self._near, name)
         except FileNotFoundError:
             return None  # it was deleted just now
         except HoldfastError as error:
             return Damaged(f"snapshot_{name[:8]}", str(error))
 
-    def _sealed(self, snapshot: Snapshot) -> Sealed | None:
-        backup_id = _tagged(snapshot, BACKUP)
-        if backup_id is None:
-            return None
-        try:
-            manifest: Manifest | Damaged = self._manifest(safe_backup_id(backup_id), snapshot)
-        except HoldfastError as error:
-            manifest = Damaged(backup_id, str(error))
-        return Sealed(backup_id, snapshot, manifest)
+    def _forget_copies(self) -> None:
+        """Remove copies of snapshots that are no more, and of what their manifests were in."""
+        copies, known = self._near.copies, self._known
+        blobs = {
+            id_.hex() for one in known.values() if isinstance(one, Sealed) for id_ in one.blobs
+        }
+        copies.retain(cache.SNAPSHOTS, known.__contains__)
+        copies.retain(cache.BLOBS, blobs.__contains__)
+        copies.retain(cache.MARKS, lambda name: name.partition("-")[0] in known)
 
-    def _manifest(self, backup_id: str, snapshot: Snapshot) -> Manifest:
-        try:
-            return decode(self._document(snapshot), backup_id)
-        except BackupDamaged:
-            raise
-        except HoldfastError as error:
-            if error.code != "repository-damaged":
-                raise
-            reason = str(error)
-            raise BackupDamaged(backup=backup_id, path=FILE_NAME, reason=reason) from error
 
-    def _document(self, snapshot: Snapshot) -> bytes:
-        node = find(self._repository, snapshot.tree, FILE_NAME)
-        with damage_in(self._repository.where, f"{FOLDER}/{snapshot.name}"):
+@dataclass(frozen=True, slots=True)
+class _Document:
+    """The text of a manifest, or what is wrong with it; and the blobs that it was read from."""
+
+    text: bytes | HoldfastError
+    blobs: Sequence[bytes] = ()
+
+
+def _documents(repository: Repository, snapshots: Sequence[Snapshot]) -> Iterator[_Document]:
+    """Give what the manifests of snapshots say."""
+    roots = read_documents(repository, Kind.TREE, [one.tree for one in snapshots])
+    contents = [_content(repository, one, roots[one.tree]) for one in snapshots]
+    ids = [id_ for one in contents if not isinstance(one, HoldfastError) for id_ in one]
+    pieces = read_documents(repository, Kind.DATA, ids)
+    for snapshot, content in zip(snapshots, contents, strict=True):
+        if isinstance(content, HoldfastError):
+            yield _Document(content)
+        else:
+            yield _Document(_joined([pieces[id_] for id_ in content]), (snapshot.tree, *content))
+
+
+def _content(
+    repository: Repository, snapshot: Snapshot, root: bytes | HoldfastError
+) -> Sequence[bytes] | HoldfastError:
+    """Return the ids of the blobs that hold the text of a manifest."""
+    if isinstance(root, HoldfastError):
+        return root
+    try:
+        with damage_in(repository.where, f"{FOLDER}/{snapshot.name}"):
+            node = next((one for one in decode_tree(root) if one.name == FILE_NAME), None)
             if node is None:
                 raise DamagedError(f"it has no {FILE_NAME}")
             if node.size > LARGEST_MANIFEST:
                 raise DamagedError(f"its {FILE_NAME} has {node.size} bytes")
-        return b"".join(self._repository.blob(Kind.DATA, id_) for id_ in node.content)
+    except RepositoryDamaged as error:
+        return error
+    return node.content
+
+
+def _joined(pieces: Sequence[bytes | HoldfastError]) -> bytes | HoldfastError:
+    wrong = next((one for one in pieces if isinstance(one, HoldfastError)), None)
+    return wrong or b"".join(one for one in pieces if isinstance(one, bytes))
+
+
+def _sealed(snapshot: Snapshot, documents: Mapping[str, _Document]) -> Sealed | None:
+    backup_id = _tagged(snapshot, BACKUP)
+    if backup_id is None:
+        return None
+    document = documents[snapshot.name]
+    try:
+        manifest: Manifest | Damaged = _decoded(safe_backup_id(backup_id), document)
+    except HoldfastError as error:
+        manifest = Damaged(backup_id, str(error))
+    return Sealed(backup_id, snapshot, manifest, document.blobs)
+
+
+def _decoded(backup_id: str, document: _Document) -> Manifest:
+    """Return the manifest. Raises `BackupDamaged`, `BackupTooNew`, or why it cannot be read."""
+    text = document.text
+    if isinstance(text, bytes):
+        return decode(text, backup_id)
+    if text.code != "repository-damaged":
+        raise text
+    raise BackupDamaged(backup=backup_id, path=FILE_NAME, reason=str(text)) from text
 
 
 def _tagged(snapshot: Snapshot, tag: str) -> str | None:

@@ -81,6 +81,11 @@ class Index:
         held = bytes(self._packs)
         yield from (held[at : at + ID_SIZE] for at in range(0, len(held), ID_SIZE))
 
+    @property
+    def pending(self) -> bool:
+        """Whether there is anything that is not stored yet, or that no index file lists."""
+        return bool(self._claimed or self._unsaved)
+
     # --- counting: nobody may add meanwhile ---
 
     def marks(self, kind: Kind) -> Marks:

@@ -8,13 +8,15 @@ still be taken.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from holdfast.errors import BackupExists
 from holdfast.model.marks import Marks
 
 from .._marks_text import UNREADABLE, decode_marks, encode_marks
+from .ahead import in_order
+from .cache import MARKS, NOTHING, Cache
 from .crypto import seal, unseal
 from .damage import DamagedError
 from .repository import Repository
@@ -24,18 +26,56 @@ OWN = "holdfast"  # the folder of the repository that restic knows nothing of
 FOLDER = f"{OWN}/marks"
 LARGEST = 1 << 20
 KEPT = 32  # versions; no writer is as many changes behind
+READERS = 8  # requests under way
+_UNSOUND = (DamagedError, ValueError, TypeError, KeyError, RecursionError)
 
 
 class Marked:
-    """The marks of all backups of a repository. May be used by several threads and processes."""
+    """The marks of all backups of a repository. May be used by several threads and processes.
 
-    def __init__(self, repository: Repository) -> None:
+    ``copies`` on this machine serve lists only; what is decided or changed is read.
+    """
+
+    def __init__(self, repository: Repository, copies: Cache = NOTHING) -> None:
         self._repository = repository
         self._store = repository.store
+        self._copies = copies
 
     def read(self, backup_id: str) -> Marks:
         """Return the marks of a backup; damaged ones never hide a pin."""
         return self._newest(backup_id)[1]
+
+    def several(self, snapshots: Mapping[str, str]) -> dict[str, Marks]:
+        """Return the marks of backups, given with the names of their snapshots: one list for all.
+
+        A version never changes while its snapshot is there, so a copy of it does as well.
+        """
+        newest = dict.fromkeys(snapshots, 0)
+        for name in self._store.names(FOLDER):
+            backup_id, _slash, number = name.removeprefix(f"{FOLDER}/").rpartition("/")
+            if backup_id in newest and _is_number(number):
+                newest[backup_id] = max(newest[backup_id], int(number))
+        found = {backup_id: Marks() for backup_id, number in newest.items() if not number}
+        marked = [(backup_id, number) for backup_id, number in newest.items() if number]
+        found.update(in_order(READERS, lambda one: self._listed(snapshots, *one), marked))
+        return found
+
+    def _listed(
+        self, snapshots: Mapping[str, str], backup_id: str, number: int
+    ) -> tuple[str, Marks]:
+        version = f"{snapshots[backup_id]}-{number}"
+        copy = self._copies.read(MARKS, version)
+        if copy is not None:
+            with suppress(*_UNSOUND):
+                return backup_id, self._decoded(copy)
+            self._copies.drop(MARKS, version)
+        try:
+            stored = read_bounded(self._store, _name(backup_id, number), LARGEST)
+            marks = self._decoded(stored)
+        except (FileNotFoundError, *_UNSOUND):  # replaced meanwhile, or damaged
+            return backup_id, self.read(backup_id)
+        self._copies.keep(MARKS, version, stored)
+        return backup_id, marks
 
     def change(self, backup_id: str, change: Callable[[Marks], Marks]) -> Marks:
         """Change the marks of a backup, one change at a time, durably."""
@@ -69,14 +109,20 @@ class Marked:
 
     def _load(self, name: str) -> Marks:
         try:
-            sealed = read_bounded(self._store, name, LARGEST)
-            return decode_marks(unseal(self._repository.key, sealed))
-        except (DamagedError, ValueError, TypeError, KeyError, RecursionError):
+            return self._decoded(read_bounded(self._store, name, LARGEST))
+        except _UNSOUND:
             return Marks(pinned=UNREADABLE)
+
+    def _decoded(self, sealed: bytes) -> Marks:
+        return decode_marks(unseal(self._repository.key, sealed))
 
     def _numbers(self, backup_id: str) -> list[int]:
         names = (name.rpartition("/")[2] for name in self._store.names(f"{FOLDER}/{backup_id}"))
-        return [int(name) for name in names if name.isascii() and name.isdecimal()]
+        return [int(name) for name in names if _is_number(name)]
+
+
+def _is_number(name: str) -> bool:
+    return name.isascii() and name.isdecimal()
 
 
 def _name(backup_id: str, number: int) -> str:

@@ -67,6 +67,8 @@ class Needed:
                 yield kind, bytes(ids[at : at + ID_SIZE])
 
     def _read(self, batch: list[list[Place]]) -> dict[bytes, bytes | HoldfastError]:
+        for pack in {places[0].pack for places in batch}:
+            self._repository.bring_near(pack)
         return read_blobs(self._repository, batch)
 
     def _below(

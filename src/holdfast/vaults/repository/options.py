@@ -37,6 +37,14 @@ class RepositoryOptions(StoreOptions):
         description="Seconds to wait for others who have locked the repository.",
     )
 
+    cache: bool = Field(
+        default=True,
+        description="Whether copies of index files, snapshots and folders' lists are kept on this"
+        " machine, encrypted as they are, if the vault is in a bucket or on a server. They lie in"
+        " `$XDG_CACHE_HOME/holdfast` (`~/.cache/holdfast`), take 4 GiB at most, and may be"
+        " deleted at any time.",
+    )
+
     @model_validator(mode="after")
     def _has_a_sound_name(self) -> Self:
         Naming(self.name, self.timezone)

@@ -23,6 +23,7 @@ from holdfast.model.upkeep import TOLERATED, Pruned
 
 from .ahead import in_order
 from .blobs import Sealed, unseal_blob
+from .cache import NOTHING
 from .damage import DamagedError, damage_in
 from .index import Place
 from .inventory import Inventory, take_inventory
@@ -71,6 +72,7 @@ class _Pruning:
         self, repository: Repository, still_ours: Callable[[], None], observer: Observer
     ) -> None:
         self._repository = repository
+        self._stored = repository.near(NOTHING)  # what is moved is read there, never from a copy
         self._still_ours = still_ours
         self._observer = observer
         self._result = Pruned()
@@ -189,7 +191,7 @@ class _Pruning:
         pack = tidying.index.pack(number)
         with damage_in(self._repository.where, pack_name(pack)):
             header = read_header(
-                self._repository.key, sizes[number], partial(self._repository.part, pack)
+                self._repository.key, sizes[number], partial(self._stored.part, pack)
             )
             staying = [blob for blob in header if tidying.stays(number, blob)]
             if sum(blob.length for blob in staying) != tidying.used[number]:
@@ -199,7 +201,7 @@ class _Pruning:
     def _sealed(self, run: list[Place]) -> list[Sealed]:
         """Read blobs and check them."""
         found = []
-        for place, stored in read_run(self._repository, run):
+        for place, stored in read_run(self._stored, run):
             blob = place.blob
             with damage_in(self._repository.where, pack_name(place.pack)):
                 unseal_blob(self._repository.key, blob, stored)

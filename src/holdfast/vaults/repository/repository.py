@@ -10,46 +10,79 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 
-from holdfast.errors import BackupExists, ConfigInvalid, RepositoryDamaged, ValueTooShort
+from holdfast.errors import ConfigInvalid, RepositoryDamaged, ValueTooShort
 from holdfast.ports import Store
 
+from . import cache
 from .ahead import in_order
 from .blobs import Kind, unseal_blob
+from .cache import NOTHING, Cache
 from .config import VERSION, Config
 from .crypto import Key
 from .damage import DamagedError, damage_in
 from .index import LARGEST_DOCUMENT, Index, Place
 from .packs import FinishedPack, pack_name
 from .stored import ids_in, read_bounded
-from .unpacked import decode, encode
+from .unpacked import decode, encode, name_of
 
 INDEX = "index"
 _AHEAD = 4  # index files on their way while one is taken in
+_COPIED = frozenset({cache.INDEX, cache.SNAPSHOTS})  # folders of files that never change
 
 
 class Repository:
     """An open repository. All methods may be called from several threads.
 
-    ``where`` names it in messages. Nothing of the index is known before `load_index`.
+    ``where`` names it in messages. Nothing of the index is known before `load_index`. ``copies``
+    are what it may read instead of the store; what is to prove anything goes without.
     """
 
-    def __init__(self, store: Store, where: str, key: Key, key_name: str, config: Config) -> None:
+    def __init__(  # noqa: PLR0913 - all that opening one finds out
+        self,
+        store: Store,
+        where: str,
+        key: Key,
+        key_name: str,
+        config: Config,
+        *,
+        copies: Cache = NOTHING,
+    ) -> None:
         """Take what `init_repository` or `open_repository` found out."""
         self.store = store
         self.where = where
         self.key = key
         self.key_name = key_name  # of the key file that the password opened
         self.config = config
+        self.copies = copies
         self.index = Index()
         self._listed: set[str] = set()  # the index files that are taken in
         self._loading = threading.Lock()
+        self._copying: dict[bytes, threading.Lock] = {}  # by pack
+        self._copied: set[bytes] = set()  # packs that were brought near, or could not be
 
     def fresh(self) -> Repository:
         """Return the same repository, of whose index nothing is known yet.
 
         For whoever adds to it: what a run that failed meant to store is in nobody else's way.
         """
-        return Repository(self.store, self.where, self.key, self.key_name, self.config)
+        return self.near(self.copies)
+
+    def near(self, copies: Cache) -> Repository:
+        """Return the same repository, `fresh`, which reads what there are copies of from these."""
+        return Repository(
+            self.store, self.where, self.key, self.key_name, self.config, copies=copies
+        )
+
+    def give_index(self, other: Repository) -> None:
+        """Let another object of this repository have what is known of its index; this forgets it.
+
+        Loading a large one takes a while, and holding it twice much memory. Nothing happens where
+        the other knows something already. Nobody may look for blobs here meanwhile.
+        """
+        with self._loading, other._loading:
+            if not other._listed:
+                other.index, other._listed = self.index, self._listed
+                self.index, self._listed = Index(), set()
 
     # --- files that are not packs ---
 
@@ -57,6 +90,8 @@ class Repository:
         """Store a JSON document as a file of a folder; returns its name there."""
         name, sealed = encode(self.key, document, compressed=self.config.version > 1)
         self.store.put(f"{folder}/{name}", iter((sealed,)))
+        if folder in _COPIED:
+            self.copies.keep(folder, name, sealed)
         return name
 
     def load(self, folder: str, name: str, limit: int) -> bytes:
@@ -67,10 +102,17 @@ class Repository:
             RepositoryDamaged: it is not what was stored.
 
         """
+        copy = self.copies.read(folder, name) if folder in _COPIED else None
+        if copy is not None:
+            with suppress(DamagedError):
+                return decode(self.key, copy, name, limit)
+            self.copies.drop(folder, name)
         with damage_in(self.where, f"{folder}/{name}"):
-            return decode(
-                self.key, read_bounded(self.store, f"{folder}/{name}", limit), name, limit
-            )
+            stored = read_bounded(self.store, f"{folder}/{name}", limit)
+            document = decode(self.key, stored, name, limit)
+        if folder in _COPIED:
+            self.copies.keep(folder, name, stored)
+        return document
 
     def names(self, folder: str) -> list[str]:
         """Return the names of the files of a folder, without what else may lie there."""
@@ -92,7 +134,9 @@ class Repository:
             if not self._listed.issubset(names):
                 self.index, self._listed = Index(), set()
             while new := [name for name in names if name not in self._listed]:
+                gone = 0
                 for name, document in self.index_documents(new):
+                    gone += document is None
                     try:
                         self._take_in(name, document)
                     except RepositoryDamaged as error:
@@ -100,7 +144,10 @@ class Repository:
                             raise
                         damaged(error)
                     self._listed.add(name)
+                if not gone:
+                    break
                 names = self.names(INDEX)
+            self._forget_copies(frozenset(names))
 
     def _take_in(self, name: str, document: bytes | RepositoryDamaged | None) -> None:
         if isinstance(document, RepositoryDamaged):
@@ -108,6 +155,13 @@ class Repository:
         if document is not None:
             with damage_in(self.where, f"{INDEX}/{name}"):
                 self.index.load(document)
+
+    def _forget_copies(self, index_files: frozenset[str]) -> None:
+        """Remove copies of index files, and of packs, that are not here any more."""
+        self.copies.retain(INDEX, index_files.__contains__)
+        self.copies.retain(
+            cache.PACKS, lambda name: self.index.pack_number(bytes.fromhex(name)) is not None
+        )
 
     def index_files(self) -> list[str]:
         """Return the names of the index files that are taken in, sorted."""
@@ -127,12 +181,9 @@ class Repository:
         except RepositoryDamaged as error:
             return error
 
-    def save_index(self, *, everything: bool) -> None:
-        """List packs that were added to the index in files of it; see `Index.save`."""
-        self.index.save(self._save_index, everything=everything)
-
-    def _save_index(self, document: bytes) -> None:
-        self.save(INDEX, document)
+    def save_index_file(self, document: bytes) -> None:
+        """Store an index file of packs that the index knows: should it go, all is read anew."""
+        self._listed.add(self.save(INDEX, document))
 
     # --- packs and blobs ---
 
@@ -145,12 +196,10 @@ class Repository:
                 advice="`restic migrate upgrade_repo_v2` makes it one of version 2",
             )
 
-    def store_pack(self, pack: FinishedPack) -> None:
-        """Store a pack and know it from then on; one that is there already is as good."""
-        self.check_writable()
-        with suppress(BackupExists):  # its name is the hash of its bytes: a run that died left it
-            self.store.put(pack.name, pack.chunks())
-        self.index.add(pack.pack)
+    def copy_stored(self, pack: FinishedPack) -> None:
+        """Keep a copy of a pack of trees that was just stored: the next backup looks at them."""
+        if self.copies.keeps and pack.pack.blobs[0].kind is Kind.TREE:
+            self.copies.keep(cache.PACKS, pack.pack.id.hex(), b"".join(pack.chunks()))
 
     def places(self, kind: Kind, id_: bytes) -> list[Place]:
         """Return where a blob lies: one place, or several.
@@ -182,18 +231,48 @@ class Repository:
         return self._blob_at(places[-1])
 
     def _blob_at(self, place: Place) -> bytes:
-        blob = place.blob
-        stored = self.part(place.pack, blob.offset, blob.length)
-        with damage_in(self.where, pack_name(place.pack)):
+        blob, pack = place.blob, place.pack
+        if blob.kind is Kind.TREE:
+            self.bring_near(pack)
+        copy = self.copies.part(cache.PACKS, pack.hex(), blob.offset, blob.length)
+        if copy is not None:
+            with suppress(DamagedError):
+                return unseal_blob(self.key, blob, copy)
+            self.copies.drop(cache.PACKS, pack.hex())
+        stored = self._stored_part(pack, blob.offset, blob.length)
+        with damage_in(self.where, pack_name(pack)):
             return unseal_blob(self.key, blob, stored)
 
+    def bring_near(self, pack: bytes) -> None:
+        """Copy a whole pack of trees: with one of its folders the others will be asked for.
+
+        Nothing happens where there are no copies, where it is too large, or damaged: whoever reads
+        from it then finds that out.
+        """
+        if not self.copies.keeps:
+            return
+        with self._copying.setdefault(pack, threading.Lock()):
+            if pack in self._copied:
+                return
+            self._copied.add(pack)
+            if self.copies.has(cache.PACKS, pack.hex()):
+                return
+            with suppress(FileNotFoundError, DamagedError):
+                stored = read_bounded(self.store, pack_name(pack), cache.LARGEST)
+                if name_of(stored) == pack.hex():
+                    self.copies.keep(cache.PACKS, pack.hex(), stored)
+
     def part(self, pack: bytes, start: int, length: int) -> bytes:
-        """Return bytes of a pack.
+        """Return bytes of a pack; they may come from a copy, and are to be checked by the reader.
 
         Raises:
             RepositoryDamaged: the pack is missing, or ends before.
 
         """
+        copy = self.copies.part(cache.PACKS, pack.hex(), start, length)
+        return copy if copy is not None else self._stored_part(pack, start, length)
+
+    def _stored_part(self, pack: bytes, start: int, length: int) -> bytes:
         name = pack_name(pack)
         with damage_in(self.where, name):
             try:

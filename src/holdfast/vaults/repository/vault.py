@@ -10,8 +10,9 @@ from __future__ import annotations
 import platform
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -48,6 +49,7 @@ from holdfast.model.upkeep import (
 from holdfast.ports import Damaged, Store
 
 from .backups import Backups, Sealed
+from .cache import NOTHING, cache_of
 from .check import check
 from .chunks import notice
 from .draft import RepositoryDraft, digest_of
@@ -73,6 +75,16 @@ from .write import Writer
 PROGRAM = f"holdfast {__version__}"
 
 
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """The repository, opened; ``near`` is the same for lists and comparisons, with copies."""
+
+    repository: Repository
+    near: Repository
+    backups: Backups
+    marks: Marked
+
+
 class RepositoryVault:
     """Backups as snapshots of a repository. See `holdfast.ports.Vault`."""
 
@@ -86,7 +98,7 @@ class RepositoryVault:
         self._store = store
         self._options = options
         self._opening = threading.Lock()
-        self._opened: tuple[Repository, Backups, Marked] | None = None
+        self._opened: _Opened | None = None
         self._drafted: set[str] = set()  # ids that this process works on
 
     # --- the repository ---
@@ -134,13 +146,18 @@ class RepositoryVault:
     @property
     def repository(self) -> Repository:
         """The repository, opened. Raises what `open_repository` does."""
-        return self._open()[0]
+        return self._open().repository
 
-    def _open(self) -> tuple[Repository, Backups, Marked]:
+    def _open(self) -> _Opened:
         with self._opening:
             if self._opened is None:
                 repository = open_repository(self._store, self.name, self._options.password)
-                self._opened = repository, Backups(repository), Marked(repository)
+                copies = NOTHING
+                if self._options.cache:
+                    copies = cache_of(repository.config.id, self._store)
+                near = repository.near(copies)
+                backups, marks = Backups(repository, near), Marked(repository, copies)
+                self._opened = _Opened(repository, near, backups, marks)
             return self._opened
 
     def _open_ahead(self) -> None:
@@ -159,7 +176,7 @@ class RepositoryVault:
 
     def backup_id(self, stack: str, instant: datetime) -> str:
         """Return a new id by the vault's template, which no backup or draft here has."""
-        taken = {found.id for found in self._open()[1].everything()} | self._drafted
+        taken = {found.id for found in self._open().backups.everything()} | self._drafted
         return self._options.naming.backup_id(stack, instant, taken.__contains__)
 
     @contextmanager
@@ -172,13 +189,16 @@ class RepositoryVault:
 
         """
         del archive
-        repository, backups, _marks = self._open()
-        with self._claimed(safe_backup_id(backup_id), backups), self._workspace() as workspace:
-            added_to = repository.fresh()
+        opened = self._open()
+        backups, added_to = opened.backups, opened.near.fresh()
+        with self._claimed(safe_backup_id(backup_id)), self._workspace() as workspace:
             writer = Writer(added_to)
             wait = self._options.lock_wait
-            with locked(repository, patience=wait, lost=writer.abandon) as held:
-                parent = _newest(backups.everything(), platform.node())
+            with locked(opened.repository, patience=wait, lost=writer.abandon) as held:
+                there = backups.everything()
+                if any(found.id == backup_id for found in there):
+                    raise BackupExists(path=f"backup {backup_id}")
+                backups.give_index(added_to)
                 added_to.load_index()
                 with writer:
                     yield RepositoryDraft(
@@ -187,17 +207,16 @@ class RepositoryVault:
                         backup_id,
                         instant,
                         workspace=workspace,
-                        parent=parent,
+                        parent=_newest(there, platform.node()),
                         program=PROGRAM,
                         still_ours=held.check,
                     )
+        backups.take_index(added_to)
 
     @contextmanager
-    def _claimed(self, backup_id: str, backups: Backups) -> Iterator[None]:
+    def _claimed(self, backup_id: str) -> Iterator[None]:
         if backup_id in self._drafted:
             raise BackupExists(path=f"a draft of {backup_id}")
-        if any(found.id == backup_id for found in backups.everything()):
-            raise BackupExists(path=f"backup {backup_id}")
         self._drafted.add(backup_id)
         try:
             yield
@@ -218,7 +237,8 @@ class RepositoryVault:
     def manifests(self) -> Iterator[Manifest | Damaged]:
         """Give every sealed backup, the damaged ones first, then oldest first."""
         found = [
-            one.manifest if isinstance(one, Sealed) else one for one in self._open()[1].everything()
+            one.manifest if isinstance(one, Sealed) else one
+            for one in self._open().backups.everything()
         ]
         yield from (one for one in found if isinstance(one, Damaged))
         yield from sorted(
@@ -228,7 +248,7 @@ class RepositoryVault:
 
     def manifest(self, backup_id: str) -> Manifest:
         """Return one manifest. Raises `BackupNotFound`, `BackupDamaged` or `BackupTooNew`."""
-        return self._open()[1].manifest(backup_id)
+        return self._open().backups.manifest(backup_id)
 
     def next_sequence(self) -> int:
         """Return one more than the highest sequence number here; 1 in an empty vault."""
@@ -287,13 +307,21 @@ class RepositoryVault:
             with suppress(VaultUnavailable, NoSpace):
                 lock.enter_context(locked(repository, patience=self._options.lock_wait))
             if loaded:
-                repository.load_index()
+                self._load_index()
             yield
+
+    def _load_index(self) -> None:
+        """Load the index that content is read by: the one for lists, unless copies went into it."""
+        opened = self._open()
+        if not opened.near.copies.keeps:
+            opened.backups.give_index(opened.repository)
+        opened.repository.load_index()
 
     def _node(self, manifest: Manifest, stored: Stored) -> Node:
         """Return where an artifact begins, if it is the one that was sworn to."""
-        repository, backups, _marks = self._open()
-        node = find(repository, backups.sealed(manifest.id).snapshot.tree, stored.path)
+        opened = self._open()
+        tree = opened.backups.sealed(manifest.id).snapshot.tree
+        node = find(opened.repository, tree, stored.path)
         if node is None:
             raise BackupDamaged(backup=manifest.id, path=stored.path, reason="it is missing")
         if digest_of(node) != stored.sha256:
@@ -308,6 +336,7 @@ class RepositoryVault:
 
         Without ``artifacts`` it is only looked whether every pack is there that has one of them.
         """
+        self._load_index()
         problems = self._differences(manifest)
         present = None if artifacts else Presence(self.repository)
         for stored in manifest.artifacts:
@@ -324,7 +353,7 @@ class RepositoryVault:
     def _differences(self, manifest: Manifest) -> list[str]:
         """Return what is wrong with the manifest itself, as it lies there now."""
         try:
-            sealed = self._open()[1].again(manifest.id)
+            sealed = self._open().backups.again(manifest.id)
         except BackupDamaged as error:
             return [str(error)]
         return [] if sealed == manifest else [f"{manifest.id}: its manifest is another one"]
@@ -352,15 +381,22 @@ class RepositoryVault:
 
     def marks(self, backup_id: str) -> Marks:
         """Return what was learned of a backup since it was sealed. Raises `BackupNotFound`."""
-        _repository, backups, marks = self._open()
-        backups.sealed(backup_id)
-        return marks.read(backup_id)
+        opened = self._open()
+        opened.backups.sealed(backup_id)
+        return opened.marks.read(backup_id)
+
+    def marks_of(self, backup_ids: Sequence[str]) -> dict[str, Marks]:
+        """Return what was learned of several backups; nothing of those that are not there."""
+        opened, wanted = self._open(), set(backup_ids)
+        found = {one.id: one for one in opened.backups.everything() if isinstance(one, Sealed)}
+        snapshots = {id_: one.snapshot.name for id_, one in found.items() if id_ in wanted}
+        return {id_: Marks() for id_ in backup_ids} | opened.marks.several(snapshots)
 
     def mark(self, backup_id: str, change: Callable[[Marks], Marks]) -> Marks:
         """Change the marks of a backup, one change at a time. Raises `BackupNotFound`."""
-        _repository, backups, marks = self._open()
-        backups.sealed(backup_id)
-        return marks.change(backup_id, change)
+        opened = self._open()
+        opened.backups.sealed(backup_id)
+        return opened.marks.change(backup_id, change)
 
     def delete(self, backup_id: str) -> None:
         """Delete a backup: its snapshot goes at once, its blobs when the repository is pruned.
@@ -370,14 +406,14 @@ class RepositoryVault:
             RepositoryLocked: somebody removes from the repository just now.
 
         """
-        repository, backups, marks = self._open()
-        with locked(repository, patience=self._options.lock_wait) as held:
-            sealed = backups.sealed(backup_id)
-            if (pinned := marks.read(backup_id).pinned) is not None:
+        opened = self._open()
+        with locked(opened.repository, patience=self._options.lock_wait) as held:
+            sealed = opened.backups.sealed(backup_id)
+            if (pinned := opened.marks.read(backup_id).pinned) is not None:
                 raise BackupPinned(backup=backup_id, reason=pinned)
             held.check()
-            delete_snapshot(repository, sealed.snapshot.name)
-            marks.forget(backup_id)
+            delete_snapshot(opened.repository, sealed.snapshot.name)
+            opened.marks.forget(backup_id)
 
     def sweep(self) -> list[str]:
         """Remove half-written files, and locks of which it is certain that nobody holds them."""
@@ -417,7 +453,7 @@ class RepositoryVault:
         """
         with self._upkeep(removing=not dry_run) as held:
             return prune(
-                self.repository,
+                self._open().near,
                 tolerated=tolerated,
                 dry_run=dry_run,
                 still_ours=held.check,

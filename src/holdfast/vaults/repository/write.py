@@ -33,7 +33,7 @@ from .blobs import Kind, Sealed, blob_id, seal_blobs
 from .chunks import Chunker
 from .line import Line, Outcome
 from .packs import TARGET_SIZE, FinishedPack, PackWriter, finish
-from .repository import INDEX, Repository
+from .repository import Repository
 
 BATCH = 1 << 20  # bytes of small blobs that are handed over together
 PLAIN_WAITING = 16 << 20  # bytes of blobs that were read and are not sealed yet
@@ -222,6 +222,7 @@ class Writer:
             pack = finish(self._repository.key, blobs)
             del blobs  # the pack has its own copy
             self._put(pack)
+            self._repository.copy_stored(pack)
             self._index.add(pack.pack)
             with self._saving:
                 self.written.stored += pack.size
@@ -257,10 +258,7 @@ class Writer:
             self._save_index()
 
     def _save_index(self) -> None:
-        self._index.save(self._put_index, everything=True)
-
-    def _put_index(self, document: bytes) -> None:
-        self._repository.save(INDEX, document)
+        self._index.save(self._repository.save_index_file, everything=True)
 
     # --- threads ---
 
