@@ -85,26 +85,34 @@ class Reader:
         return found
 
     def chunks(self, key: str, name: str) -> Chunks:
-        """Give the bytes of an object in chunks of at most `CHUNK`; asks for its size at once."""
+        """Give the bytes of an object in chunks of at most `CHUNK`; asks for the first at once.
+
+        What is no larger than `PIECE` takes one request, for they tell the size of the whole.
+        """
         import obstore
 
-        with self._translated(name):
-            found = obstore.head(self._bucket, key)
-        return self._pieces(key, name, found["size"], found["e_tag"])
+        try:
+            with self._translated(name):
+                found = obstore.get(self._bucket, key, options={"range": (0, PIECE)})
+                first, meta = found.bytes().to_bytes(), found.meta
+        except ValueTooShort:  # it has no first byte
+            return iter(())
+        if len(first) != min(PIECE, meta["size"]):
+            raise self._too_short(name)
+        return self._pieces(key, name, first, meta["size"], meta["e_tag"])
 
-    def _pieces(self, key: str, name: str, size: int, etag: str | None) -> Chunks:
-        starts = range(0, size, PIECE)
-        if not starts:
+    def _pieces(self, key: str, name: str, first: bytes, size: int, etag: str | None) -> Chunks:
+        view = memoryview(first)
+        if size == len(view):
+            yield from _in_chunks(view)
             return
         with ThreadPoolExecutor(1) as ahead:
-            coming = ahead.submit(self._piece, key, name, 0, min(PIECE, size), etag)
-            for start in starts:
+            for start in range(PIECE, size, PIECE):
+                length = min(PIECE, size - start)
+                coming = ahead.submit(self._piece, key, name, start, length, etag)
+                yield from _in_chunks(view)
                 view = memoryview(coming.result())
-                after = start + PIECE
-                if after < size:
-                    length = min(PIECE, size - after)
-                    coming = ahead.submit(self._piece, key, name, after, length, etag)
-                yield from (view[at : at + CHUNK] for at in range(0, len(view), CHUNK))
+        yield from _in_chunks(view)
 
     def _piece(self, key: str, name: str, start: int, length: int, etag: str | None) -> bytes:
         """Return a piece, only if the object is still the one whose size is known."""
@@ -252,6 +260,10 @@ class Reader:
     def _too_short(self, name: str) -> ValueTooShort:
         reason = "it ends before the bytes that were asked for"
         return ValueTooShort(vault=self._client.component, path=name, reason=reason)
+
+
+def _in_chunks(view: memoryview) -> Chunks:
+    return (view[at : at + CHUNK] for at in range(0, len(view), CHUNK))
 
 
 def _first(pattern: re.Pattern[str], text: str) -> str:

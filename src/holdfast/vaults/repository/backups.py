@@ -18,7 +18,7 @@ from . import cache
 from .ahead import in_order
 from .blobs import Kind
 from .damage import DamagedError, damage_in
-from .documents import READERS, read_documents
+from .documents import READERS, Documents
 from .nodes import decode_tree
 from .repository import Repository
 from .snapshots import FOLDER, Snapshot, load_snapshot
@@ -148,10 +148,11 @@ class _Document:
 
 def _documents(repository: Repository, snapshots: Sequence[Snapshot]) -> Iterator[_Document]:
     """Give what the manifests of snapshots say."""
-    roots = read_documents(repository, Kind.TREE, [one.tree for one in snapshots])
+    documents = Documents(repository)
+    roots = documents.read(Kind.TREE, [one.tree for one in snapshots])
     contents = [_content(repository, one, roots[one.tree]) for one in snapshots]
     ids = [id_ for one in contents if not isinstance(one, HoldfastError) for id_ in one]
-    pieces = read_documents(repository, Kind.DATA, ids)
+    pieces = documents.read(Kind.DATA, ids)
     for snapshot, content in zip(snapshots, contents, strict=True):
         if isinstance(content, HoldfastError):
             yield _Document(content)

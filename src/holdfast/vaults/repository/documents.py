@@ -27,30 +27,39 @@ READERS = 8  # requests under way
 SMALL = 1 << 20  # bytes of a blob that is read with others, and kept
 _SIZE = struct.Struct(">I")  # before a blob that is kept: its size if it is compressed, as in index
 
-Documents = dict[bytes, bytes | HoldfastError]
+Found = dict[bytes, bytes | HoldfastError]
 
 
-def read_documents(repository: Repository, kind: Kind, ids: Iterable[bytes]) -> Documents:
-    """Return the plaintext of blobs of one kind by their ids, or what is wrong with them.
+class Documents:
+    """Reads blobs of one moment: the index is loaded once, when it is first needed."""
 
-    The index is loaded if it is needed. Who asks sees to it that all fit into memory.
+    def __init__(self, repository: Repository) -> None:
+        self._repository = repository
+        self._loaded = False
 
-    Raises:
-        HoldfastError: the index cannot be read.
+    def read(self, kind: Kind, ids: Iterable[bytes]) -> Found:
+        """Return the plaintext of blobs of one kind by their ids, or what is wrong with them.
 
-    """
-    found: Documents = {}
-    missing = []
-    for id_ in dict.fromkeys(ids):
-        copy = _copy(repository, kind, id_)
-        if copy is not None:
-            found[id_] = copy
-        else:
-            missing.append(id_)
-    if missing:
-        repository.load_index()
-        found.update(_from_packs(repository, kind, missing))
-    return found
+        Who asks sees to it that all fit into memory.
+
+        Raises:
+            HoldfastError: the index cannot be read.
+
+        """
+        found: Found = {}
+        missing = []
+        for id_ in dict.fromkeys(ids):
+            copy = _copy(self._repository, kind, id_)
+            if copy is not None:
+                found[id_] = copy
+            else:
+                missing.append(id_)
+        if missing:
+            if not self._loaded:
+                self._repository.load_index()
+                self._loaded = True
+            found.update(_from_packs(self._repository, kind, missing))
+        return found
 
 
 def _from_packs(

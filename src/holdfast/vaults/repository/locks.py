@@ -199,8 +199,8 @@ def _take(
 
 
 def _refuse_if_locked(repository: Repository, *, exclusive: bool, own: str, now: datetime) -> None:
-    for lock in locks(repository):
-        if lock.name == own or not (exclusive or lock.exclusive):
+    for lock in locks(repository, own):
+        if not (exclusive or lock.exclusive):
             continue
         if is_dead(lock, now):
             _delete(repository, lock.name)
@@ -257,8 +257,8 @@ def remove_dead(repository: Repository, now: datetime) -> list[Lock]:
     return dead
 
 
-def locks(repository: Repository) -> Iterator[Lock]:
-    """Give every lock there is.
+def locks(repository: Repository, own: str = "") -> Iterator[Lock]:
+    """Give every lock there is but our ``own``.
 
     One that is gone before it was read may have been replaced by a younger one, which is looked for
     then: no live lock is missed.
@@ -267,7 +267,7 @@ def locks(repository: Repository) -> Iterator[Lock]:
         RepositoryDamaged: one cannot be read.
 
     """
-    seen: set[str] = set()
+    seen = {own}
     again = True
     while again:
         again = False

@@ -26,7 +26,7 @@ from .stored import ids_in, read_bounded
 from .unpacked import decode, encode, name_of
 
 INDEX = "index"
-_AHEAD = 4  # index files on their way while one is taken in
+_AHEAD = 8  # index files on their way while one is taken in
 _COPIED = frozenset({cache.INDEX, cache.SNAPSHOTS})  # folders of files that never change
 
 
