@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from holdfast.errors import RepositoryDamaged
+from holdfast.errors import BackupDamaged, RepositoryDamaged
+from holdfast.model.artifact import Artifact, Entry, EntryKind, Tree, TreeItems
 from holdfast.model.manifest import FILE_NAME, Manifest, encode
 from holdfast.testing._trips import read_artifact, silent
 from holdfast.testing.faults import Calls, FaultyStore
@@ -26,7 +28,7 @@ from holdfast.vaults.repository import index, locks, nodes
 from holdfast.vaults.repository.backups import tags_of
 from holdfast.vaults.repository.blobs import Kind, blob_id, seal_blob
 from holdfast.vaults.repository.nodes import Node
-from holdfast.vaults.repository.packs import Pack, finish
+from holdfast.vaults.repository.packs import Pack, finish, pack_name
 from holdfast.vaults.repository.repository import INDEX, Repository
 from holdfast.vaults.repository.snapshots import new_snapshot, save_snapshot
 from holdfast.vaults.repository.vault import RepositoryVault
@@ -161,7 +163,7 @@ def test_each_new_pack_costs_one_request(store: MemoryObjects) -> None:
     assert found == Counter(names=5, sizes=2, part=1, put=5 + 10, delete=1)
 
 
-def test_a_restore_reads_what_it_restores(store: MemoryObjects, backups: int) -> None:
+def test_a_restore_reads_what_it_restores(store: MemoryObjects) -> None:
     vault = vault_on(store)
     newest = max(
         (one for one in vault.manifests() if isinstance(one, Manifest)),
@@ -173,8 +175,8 @@ def test_a_restore_reads_what_it_restores(store: MemoryObjects, backups: int) ->
             read_artifact(vault.artifact(newest, stored))
 
     found = asked(store, restored)
-    del backups  # makes no difference
-    assert found["get"] == len(list(store.names("index"))), "the index, never a copy of it"
+    index_files, trees = len(list(store.names("index"))), 1
+    assert found["get"] == index_files + trees, "never a copy of them, but of what lists backups"
     assert found["part"] <= 4 * len(newest.artifacts)
 
 
@@ -221,3 +223,79 @@ def test_a_vault_that_was_pruned_elsewhere_is_seen_as_it_is(store: MemoryObjects
     again = backup(here, 2, range(200, 204))
     assert vault_on(store).verify(again, silent) == []
     assert kept.id not in {one.id for one in here.manifests()}
+
+
+# --- folders -------------------------------------------------------------------------------------
+
+FOLDERS = 60
+
+
+def folders() -> list[Artifact]:
+    """Return a tree of many folders, as a source gives it."""
+
+    @contextmanager
+    def tree() -> Iterator[TreeItems]:
+        yield items()
+
+    def items() -> TreeItems:
+        yield Entry(".", EntryKind.FOLDER), iter(())
+        for number in range(FOLDERS):
+            yield Entry(f"{number:02}", EntryKind.FOLDER), iter(())
+            yield Entry(f"{number:02}/file", EntryKind.FILE, size=4), iter((b"%4d" % number,))
+
+    return [Tree("files", tree, 4 * FOLDERS, 2 * FOLDERS + 1)]
+
+
+@pytest.fixture
+def deep() -> tuple[MemoryObjects, Manifest]:
+    store = MemoryObjects()
+    return store, keep_artifacts(new_vault(store, cache=False), INSTANT, folders())
+
+
+@pytest.mark.parametrize("verb", ["restore", "verify", "present", "repair", "check"])
+def test_folders_are_read_pack_by_pack(deep: tuple[MemoryObjects, Manifest], verb: str) -> None:
+    """And they are read there, whoever has what copies."""
+    store, manifest = deep
+    verbs: dict[str, Callable[[RepositoryVault], object]] = {
+        "restore": lambda vault: read_artifact(vault.artifact(manifest, manifest.artifacts[0])),
+        "verify": lambda vault: vault.verify(manifest, silent),
+        "present": lambda vault: vault.verify(manifest, silent, artifacts=False),
+        "repair": lambda vault: vault.repair_snapshots(),
+        "check": lambda vault: vault.check(share=None),
+    }
+    vault_on(store).prune(dry_run=True)
+    found = asked(store, verbs[verb])
+    assert found.total() < FOLDERS / 2
+    (trees,) = {
+        pack_name(place.pack)
+        for place in loaded(store).index.everything()
+        if place.blob.kind is Kind.TREE
+    }
+    whole = store.held[trees]
+    store.held[trees] = bytes(len(whole))
+    said = ""
+    try:
+        result = verbs[verb](vault_on(store))
+        said = f"{result}{getattr(result, 'problems', '')}{getattr(result, 'losses', '')}"
+    except BackupDamaged as error:
+        said = str(error)
+    assert trees in said or "blob" in said, said
+
+
+def loaded(store: MemoryObjects) -> Repository:
+    repository = vault_on(store, cache=False).repository
+    repository.load_index()
+    return repository
+
+
+def test_folders_that_did_not_change_cost_nothing(deep: tuple[MemoryObjects, Manifest]) -> None:
+    """The packs of trees that a backup stores are at hand when the next one looks at them."""
+    store, _manifest = deep
+
+    def again(day: int) -> Counter[str]:
+        instant = INSTANT + timedelta(days=day)
+        return asked(store, lambda vault: keep_artifacts(vault, instant, folders()))
+
+    first, second = again(1), again(2)
+    assert first["get"] - second["get"] >= 1
+    assert second["part"] == 1, "the manifest of the backup before"

@@ -17,7 +17,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from holdfast.model.artifact import Chunk
@@ -25,6 +25,7 @@ from holdfast.ports import Store
 
 INDEX, SNAPSHOTS, MARKS, PACKS, BLOBS = "index", "snapshots", "marks", "packs", "blobs"
 MOST = 4 << 30  # bytes of all copies of one repository; what was not used for longest goes first
+MOST_FOR_NOW = 1 << 30  # bytes of copies that end with what they were made for
 LEFT_FREE = 1 << 30  # bytes that stay free on the disk, whatever could be kept
 LARGEST = 32 << 20  # bytes of one copy
 UNUSED = 60 * 86400.0  # seconds after which all copies of a repository go, when another is opened
@@ -175,6 +176,22 @@ def cache_of(repository_id: str, store: Store) -> Cache:
         return NOTHING
     _remove_unused(above, repository_id)
     return Cache(above / repository_id)
+
+
+@contextmanager
+def copies_for_now(store: Store) -> Iterator[Cache]:
+    """Give a place for copies that are made now and end with the context.
+
+    For whoever walks through all folders of a distant tree, and must see what lies there now: one
+    request for each pack of them, not one for each.
+    """
+    with ExitStack() as ending:
+        place = None
+        if store.path("config") is None:
+            with suppress(OSError):
+                folder = tempfile.TemporaryDirectory(prefix="holdfast-", ignore_cleanup_errors=True)
+                place = Path(ending.enter_context(folder))
+        yield Cache(place, most=MOST_FOR_NOW)
 
 
 def _above() -> Path | None:

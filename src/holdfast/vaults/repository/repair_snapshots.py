@@ -22,6 +22,7 @@ from holdfast.model.upkeep import Loss, SnapshotsRepaired
 from . import nodes
 from .backups import BACKUP, Backups, Sealed, tags_of
 from .blobs import Kind, blob_id
+from .cache import copies_for_now
 from .damage import DamagedError, damage_in
 from .draft import digest_of
 from .inventory import take_inventory
@@ -60,8 +61,9 @@ def repair_snapshots(
         RepositoryDamaged: index files or packs are damaged: they are to be repaired first.
 
     """
-    repairing = _Repairing(repository.fresh(), still_ours, observer)
-    return repairing.run(write=write, forget=write and forget)
+    with copies_for_now(repository.store) as copies:
+        repairing = _Repairing(repository.near(copies), still_ours, observer)
+        return repairing.run(write=write, forget=write and forget)
 
 
 class _Repairing:

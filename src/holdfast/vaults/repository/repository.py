@@ -26,7 +26,7 @@ from .stored import ids_in, read_bounded
 from .unpacked import decode, encode, name_of
 
 INDEX = "index"
-_AHEAD = 8  # index files on their way while one is taken in
+_AHEAD = 4  # index files on their way while one is taken in
 _COPIED = frozenset({cache.INDEX, cache.SNAPSHOTS})  # folders of files that never change
 
 
@@ -72,6 +72,17 @@ class Repository:
         return Repository(
             self.store, self.where, self.key, self.key_name, self.config, copies=copies
         )
+
+    def beside(self, copies: Cache) -> Repository:
+        """Return the same repository, with its index, that reads trees through these copies.
+
+        For as long as nobody adds to it.
+        """
+        if not copies.keeps:
+            return self
+        other = self.near(copies)
+        other.index, other._listed = self.index, set(self._listed)  # noqa: SLF001 - its own kind
+        return other
 
     def give_index(self, other: Repository) -> None:
         """Let another object of this repository have what is known of its index; this forgets it.

@@ -49,7 +49,7 @@ from holdfast.model.upkeep import (
 from holdfast.ports import Damaged, Store
 
 from .backups import Backups, Sealed
-from .cache import NOTHING, cache_of
+from .cache import NOTHING, cache_of, copies_for_now
 from .check import check
 from .chunks import notice
 from .draft import RepositoryDraft, digest_of
@@ -290,9 +290,10 @@ class RepositoryVault:
 
     @contextmanager
     def _tree(self, manifest: Manifest, stored: Stored) -> Iterator[TreeItems]:
-        with self._held(), _of(manifest, stored):
+        with self._held(), _of(manifest, stored), copies_for_now(self._store) as copies:
             node = self._node(manifest, stored)
-            with read_tree(self.repository, node, pass_over) as items:
+            repository = self.repository.beside(copies)
+            with read_tree(repository, node, pass_over) as items:
                 yield _guarded_items(items, manifest, stored)
 
     @contextmanager
@@ -338,16 +339,17 @@ class RepositoryVault:
         """
         self._load_index()
         problems = self._differences(manifest)
-        present = None if artifacts else Presence(self.repository)
-        for stored in manifest.artifacts:
-            try:
-                if present is not None:
-                    with _of(manifest, stored):
-                        present.demand(self._node(manifest, stored))
-                else:
-                    self._read(manifest, stored, progress)
-            except BackupDamaged as error:
-                problems.append(str(error))
+        with copies_for_now(self._store) as copies:
+            present = None if artifacts else Presence(self.repository.beside(copies))
+            for stored in manifest.artifacts:
+                try:
+                    if present is not None:
+                        with _of(manifest, stored):
+                            present.demand(self._node(manifest, stored))
+                    else:
+                        self._read(manifest, stored, progress)
+                except BackupDamaged as error:
+                    problems.append(str(error))
         return problems
 
     def _differences(self, manifest: Manifest) -> list[str]:
