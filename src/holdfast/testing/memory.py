@@ -118,7 +118,8 @@ class MemoryStore:
         return []
 
     def _below(self, name: str) -> list[str]:
-        return [held for held in self.held if held == name or held.startswith(name + "/")]
+        below = name + "/"
+        return [held for held in list(self.held) if held == name or held.startswith(below)]
 
     def _refuse_taken(self, name: str) -> None:
         if self._below(name):
