@@ -142,6 +142,11 @@ def test_marks_are_read_once(store: MemoryObjects, backups: int) -> None:
     vault.mark(marked[0], lambda marks: replace(marks, pinned=None))
     assert vault_on(store).marks_of(marked)[marked[0]].pinned is None
     assert vault_on(store).marks_of([*marked, "none"])["none"].pinned is None
+    elsewhere = MemoryObjects()
+    elsewhere.held = {name: data for name, data in store.held.items() if "marks" not in name}
+    twin = vault_on(elsewhere, url="/elsewhere")
+    twin.mark(marked[-1], lambda marks: marks)
+    assert twin.marks_of(marked)[marked[-1]].pinned is None, "it is another's, marked apart"
 
 
 def test_a_backup_of_nothing_new_costs_as_much_whatever_there_is(store: MemoryObjects) -> None:

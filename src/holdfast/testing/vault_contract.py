@@ -285,10 +285,12 @@ class VaultContract:
         proof = Proof(Level.NATIVE, INSTANT, passed=True, problems=("none",))
         marked = vault.mark(manifest.id, lambda marks: marks.with_proof(proof))
         assert vault.marks(manifest.id) == marked == Marks(proofs=(proof,))
+        assert vault.marks_of([manifest.id]) == {manifest.id: marked}
         vault.delete(manifest.id)
         again = keep(vault)
         assert again.id == manifest.id
         assert vault.marks(again.id) == Marks()
+        assert vault.marks_of([again.id]) == {again.id: Marks()}
 
     def test_a_pinned_backup_is_not_deleted(self, vault: Vault) -> None:
         manifest = keep(vault)

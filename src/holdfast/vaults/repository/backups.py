@@ -135,7 +135,6 @@ class Backups:
         }
         copies.retain(cache.SNAPSHOTS, known.__contains__)
         copies.retain(cache.BLOBS, blobs.__contains__)
-        copies.retain(cache.MARKS, lambda name: name.partition("-")[0] in known)
 
 
 @dataclass(frozen=True, slots=True)

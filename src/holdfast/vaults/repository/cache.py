@@ -31,8 +31,7 @@ LARGEST = 32 << 20  # bytes of one copy
 UNUSED = 60 * 86400.0  # seconds after which all copies of a repository go, when another is opened
 
 _KEPT_OF_MOST = 3 / 4  # that stay when room is made, so that it is not made for each copy
-_REPOSITORY = re.compile(r"[0-9a-f]{64}\Z")
-_COPY = re.compile(r"[0-9a-f]{64}(-[0-9]+)?\Z")  # and not what is just being written
+_ID = re.compile(r"[0-9a-f]{64}\Z")  # of a repository, or a copy; not what is just being written
 _TAG = """\
 Signature: 8a477f597d28d172789f06886806bc55
 # Copies of what lies in repositories of Holdfast: they may be deleted at any time.
@@ -130,7 +129,7 @@ class Cache:
             if self._place is not None:
                 with suppress(OSError):
                     names = (path.name for path in (self._place / folder).iterdir())
-                    found = set(filter(_COPY.match, names))
+                    found = set(filter(_ID.match, names))
             found = self._names.setdefault(folder, found)
         return found
 
@@ -209,7 +208,7 @@ def _remove_unused(above: Path, but: str) -> None:
     """Remove the copies of repositories that nobody has used here for long."""
     with suppress(OSError):
         for found in above.iterdir():
-            if found.name == but or not _REPOSITORY.match(found.name):
+            if found.name == but or not _ID.match(found.name):
                 continue
             if all(time.time() - used > UNUSED for used, _size, _path in _copies(found)):
                 _remove(found)

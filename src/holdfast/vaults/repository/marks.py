@@ -8,8 +8,9 @@ still be taken.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
+from hashlib import sha256
 
 from holdfast.errors import BackupExists
 from holdfast.model.marks import Marks
@@ -33,49 +34,57 @@ _UNSOUND = (DamagedError, ValueError, TypeError, KeyError, RecursionError)
 class Marked:
     """The marks of all backups of a repository. May be used by several threads and processes.
 
-    ``copies`` on this machine serve lists only; what is decided or changed is read.
+    ``copies`` on this machine serve lists only; what is decided or changed is read. ``place`` is
+    where the repository lies: two copies of one repository are marked apart.
     """
 
-    def __init__(self, repository: Repository, copies: Cache = NOTHING) -> None:
+    def __init__(self, repository: Repository, copies: Cache = NOTHING, place: str = "") -> None:
         self._repository = repository
         self._store = repository.store
         self._copies = copies
+        self._place = place
 
     def read(self, backup_id: str) -> Marks:
         """Return the marks of a backup; damaged ones never hide a pin."""
         return self._newest(backup_id)[1]
 
-    def several(self, snapshots: Mapping[str, str]) -> dict[str, Marks]:
-        """Return the marks of backups, given with the names of their snapshots: one list for all.
+    def several(self, wanted: Collection[str], snapshots: Mapping[str, str]) -> dict[str, Marks]:
+        """Return the marks of several backups: one list for all.
 
-        A version never changes while its snapshot is there, so a copy of it does as well.
+        ``snapshots`` has the names of the snapshots of all backups there are. A version never
+        changes while its snapshot is there, and so a copy of it need not.
         """
         newest = dict.fromkeys(snapshots, 0)
         for name in self._store.names(FOLDER):
             backup_id, _slash, number = name.removeprefix(f"{FOLDER}/").rpartition("/")
             if backup_id in newest and _is_number(number):
                 newest[backup_id] = max(newest[backup_id], int(number))
-        found = {backup_id: Marks() for backup_id, number in newest.items() if not number}
-        marked = [(backup_id, number) for backup_id, number in newest.items() if number]
-        found.update(in_order(READERS, lambda one: self._listed(snapshots, *one), marked))
-        return found
+        copies = {
+            backup_id: self._copy_of(snapshots[backup_id], number)
+            for backup_id, number in newest.items()
+            if number
+        }
+        self._copies.retain(MARKS, frozenset(copies.values()).__contains__)
+        marked = [one for one in wanted if one in copies]
+        read = in_order(READERS, lambda one: self._listed(one, newest[one], copies[one]), marked)
+        return dict.fromkeys(wanted, Marks()) | dict(zip(marked, read, strict=True))
 
-    def _listed(
-        self, snapshots: Mapping[str, str], backup_id: str, number: int
-    ) -> tuple[str, Marks]:
-        version = f"{snapshots[backup_id]}-{number}"
-        copy = self._copies.read(MARKS, version)
+    def _copy_of(self, snapshot: str, number: int) -> str:
+        return sha256(f"{self._place}\n{snapshot}\n{number}".encode()).hexdigest()
+
+    def _listed(self, backup_id: str, number: int, copied: str) -> Marks:
+        copy = self._copies.read(MARKS, copied)
         if copy is not None:
             with suppress(*_UNSOUND):
-                return backup_id, self._decoded(copy)
-            self._copies.drop(MARKS, version)
+                return self._decoded(copy)
+            self._copies.drop(MARKS, copied)
         try:
             stored = read_bounded(self._store, _name(backup_id, number), LARGEST)
             marks = self._decoded(stored)
         except (FileNotFoundError, *_UNSOUND):  # replaced meanwhile, or damaged
-            return backup_id, self.read(backup_id)
-        self._copies.keep(MARKS, version, stored)
-        return backup_id, marks
+            return self.read(backup_id)
+        self._copies.keep(MARKS, copied, stored)
+        return marks
 
     def change(self, backup_id: str, change: Callable[[Marks], Marks]) -> Marks:
         """Change the marks of a backup, one change at a time, durably."""

@@ -156,7 +156,8 @@ class RepositoryVault:
                 if self._options.cache:
                     copies = cache_of(repository.config.id, self._store)
                 near = repository.near(copies)
-                backups, marks = Backups(repository, near), Marked(repository, copies)
+                backups = Backups(repository, near)
+                marks = Marked(repository, copies, str(self._options.url))
                 self._opened = _Opened(repository, near, backups, marks)
             return self._opened
 
@@ -389,10 +390,9 @@ class RepositoryVault:
 
     def marks_of(self, backup_ids: Sequence[str]) -> dict[str, Marks]:
         """Return what was learned of several backups; nothing of those that are not there."""
-        opened, wanted = self._open(), set(backup_ids)
-        found = {one.id: one for one in opened.backups.everything() if isinstance(one, Sealed)}
-        snapshots = {id_: one.snapshot.name for id_, one in found.items() if id_ in wanted}
-        return {id_: Marks() for id_ in backup_ids} | opened.marks.several(snapshots)
+        opened = self._open()
+        every = (one for one in opened.backups.everything() if isinstance(one, Sealed))
+        return opened.marks.several(backup_ids, {one.id: one.snapshot.name for one in every})
 
     def mark(self, backup_id: str, change: Callable[[Marks], Marks]) -> Marks:
         """Change the marks of a backup, one change at a time. Raises `BackupNotFound`."""
