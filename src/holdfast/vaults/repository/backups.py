@@ -42,6 +42,12 @@ def tags_of(backup_id: str, stack: str) -> tuple[str, str]:
     return f"{BACKUP}{backup_id}", f"{STACK}{stack}"
 
 
+def newest_of(found: Iterable[Sealed | Damaged], host: str) -> Sealed | None:
+    """Return the backup that files of a machine are compared with."""
+    ours = [one for one in found if isinstance(one, Sealed) and one.snapshot.hostname == host]
+    return max(ours, key=lambda one: one.snapshot.time, default=None)
+
+
 class Backups:
     """What there is. May be used by several threads.
 

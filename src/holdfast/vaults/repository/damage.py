@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from holdfast.errors import RepositoryDamaged
+from holdfast.errors import BackupDamaged, RepositoryDamaged
+from holdfast.model.artifact import Chunks, TreeItems
+from holdfast.model.manifest import Manifest, Stored
 
 
 class DamagedError(Exception):
@@ -28,3 +30,30 @@ def damage_in(where: str, file: str) -> Iterator[None]:
         yield
     except DamagedError as error:
         raise RepositoryDamaged(where=where, path=file, reason=str(error)) from error
+
+
+@contextmanager
+def damage_of(manifest: Manifest, stored: Stored) -> Iterator[None]:
+    """Say of damage in the repository which backup and artifact it is in.
+
+    Raises:
+        BackupDamaged: the block raised `RepositoryDamaged`.
+
+    """
+    try:
+        yield
+    except RepositoryDamaged as error:
+        raise BackupDamaged(backup=manifest.id, path=stored.path, reason=str(error)) from error
+
+
+def guarded(chunks: Chunks, manifest: Manifest, stored: Stored) -> Chunks:
+    """Give the content of an artifact; see `damage_of`."""
+    with damage_of(manifest, stored):
+        yield from chunks
+
+
+def guarded_items(items: TreeItems, manifest: Manifest, stored: Stored) -> TreeItems:
+    """Give the entries of an artifact; see `damage_of`."""
+    with damage_of(manifest, stored):
+        for entry, chunks in items:
+            yield entry, guarded(chunks, manifest, stored)

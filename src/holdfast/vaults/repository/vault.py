@@ -12,7 +12,6 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -26,7 +25,6 @@ from holdfast.errors import (
     BackupPinned,
     HoldfastError,
     NoSpace,
-    RepositoryDamaged,
     RepositoryMissing,
     VaultUnavailable,
 )
@@ -48,16 +46,18 @@ from holdfast.model.upkeep import (
 )
 from holdfast.ports import Damaged, Store
 
-from .backups import Backups, Sealed
-from .cache import NOTHING, cache_of, copies_for_now
+from .backups import Sealed, newest_of
+from .cache import copies_for_now
 from .check import check
 from .chunks import notice
+from .damage import damage_of, guarded, guarded_items
 from .draft import RepositoryDraft, digest_of
 from .locks import FOLDER as LOCKS
 from .locks import HeldLock, locked, remove_dead, unlock
-from .marks import OWN, Marked
+from .marks import OWN
 from .nodes import Node
-from .opening import init_repository, open_repository
+from .opened import Opened, open_with_copies
+from .opening import init_repository
 from .options import RepositoryOptions
 from .packs import PACKS
 from .passwords import add_key, change_password, key_files, remove_key
@@ -75,16 +75,6 @@ from .write import Writer
 PROGRAM = f"holdfast {__version__}"
 
 
-@dataclass(frozen=True, slots=True)
-class _Opened:
-    """The repository, opened; ``near`` is the same for lists and comparisons, with copies."""
-
-    repository: Repository
-    near: Repository
-    backups: Backups
-    marks: Marked
-
-
 class RepositoryVault:
     """Backups as snapshots of a repository. See `holdfast.ports.Vault`."""
 
@@ -98,7 +88,7 @@ class RepositoryVault:
         self._store = store
         self._options = options
         self._opening = threading.Lock()
-        self._opened: _Opened | None = None
+        self._opened: Opened | None = None
         self._drafted: set[str] = set()  # ids that this process works on
 
     # --- the repository ---
@@ -148,17 +138,10 @@ class RepositoryVault:
         """The repository, opened. Raises what `open_repository` does."""
         return self._open().repository
 
-    def _open(self) -> _Opened:
+    def _open(self) -> Opened:
         with self._opening:
             if self._opened is None:
-                repository = open_repository(self._store, self.name, self._options.password)
-                copies = NOTHING
-                if self._options.cache:
-                    copies = cache_of(repository.config.id, self._store)
-                near = repository.near(copies)
-                backups = Backups(repository, near)
-                marks = Marked(repository, copies, str(self._options.url))
-                self._opened = _Opened(repository, near, backups, marks)
+                self._opened = open_with_copies(self._store, self.name, self._options)
             return self._opened
 
     def _open_ahead(self) -> None:
@@ -208,7 +191,7 @@ class RepositoryVault:
                         backup_id,
                         instant,
                         workspace=workspace,
-                        parent=_newest(there, platform.node()),
+                        parent=newest_of(there, platform.node()),
                         program=PROGRAM,
                         still_ours=held.check,
                     )
@@ -284,18 +267,18 @@ class RepositoryVault:
 
     @contextmanager
     def _stream(self, manifest: Manifest, stored: Stored) -> Iterator[Chunks]:
-        with self._held(), _of(manifest, stored):
+        with self._held(), damage_of(manifest, stored):
             node = self._node(manifest, stored)
             with closing(read_file(self.repository, node)) as chunks:
-                yield _guarded(chunks, manifest, stored)
+                yield guarded(chunks, manifest, stored)
 
     @contextmanager
     def _tree(self, manifest: Manifest, stored: Stored) -> Iterator[TreeItems]:
-        with self._held(), _of(manifest, stored), copies_for_now(self._store) as copies:
+        with self._held(), damage_of(manifest, stored), copies_for_now(self._store) as copies:
             node = self._node(manifest, stored)
             repository = self.repository.beside(copies)
             with read_tree(repository, node, pass_over) as items:
-                yield _guarded_items(items, manifest, stored)
+                yield guarded_items(items, manifest, stored)
 
     @contextmanager
     def _held(self, *, loaded: bool = True) -> Iterator[None]:
@@ -309,15 +292,8 @@ class RepositoryVault:
             with suppress(VaultUnavailable, NoSpace):
                 lock.enter_context(locked(repository, patience=self._options.lock_wait))
             if loaded:
-                self._load_index()
+                self._open().load_index()
             yield
-
-    def _load_index(self) -> None:
-        """Load the index that content is read by: the one for lists, unless copies went into it."""
-        opened = self._open()
-        if not opened.near.copies.keeps:
-            opened.backups.give_index(opened.repository)
-        opened.repository.load_index()
 
     def _node(self, manifest: Manifest, stored: Stored) -> Node:
         """Return where an artifact begins, if it is the one that was sworn to."""
@@ -338,14 +314,14 @@ class RepositoryVault:
 
         Without ``artifacts`` it is only looked whether every pack is there that has one of them.
         """
-        self._load_index()
+        self._open().load_index()
         problems = self._differences(manifest)
         with copies_for_now(self._store) as copies:
             present = None if artifacts else Presence(self.repository.beside(copies))
             for stored in manifest.artifacts:
                 try:
                     if present is not None:
-                        with _of(manifest, stored):
+                        with damage_of(manifest, stored):
                             present.demand(self._node(manifest, stored))
                     else:
                         self._read(manifest, stored, progress)
@@ -390,9 +366,7 @@ class RepositoryVault:
 
     def marks_of(self, backup_ids: Sequence[str]) -> dict[str, Marks]:
         """Return what was learned of several backups; nothing of those that are not there."""
-        opened = self._open()
-        every = (one for one in opened.backups.everything() if isinstance(one, Sealed))
-        return opened.marks.several(backup_ids, {one.id: one.snapshot.name for one in every})
+        return self._open().marks_of(backup_ids)
 
     def mark(self, backup_id: str, change: Callable[[Marks], Marks]) -> Marks:
         """Change the marks of a backup, one change at a time. Raises `BackupNotFound`."""
@@ -508,29 +482,3 @@ class RepositoryVault:
             yield held
         with self._opening:
             self._opened = None
-
-
-def _newest(found: list[Sealed | Damaged], host: str) -> Sealed | None:
-    """Return the backup that files of this machine are compared with."""
-    ours = [one for one in found if isinstance(one, Sealed) and one.snapshot.hostname == host]
-    return max(ours, key=lambda one: one.snapshot.time, default=None)
-
-
-@contextmanager
-def _of(manifest: Manifest, stored: Stored) -> Iterator[None]:
-    """Say of damage in the repository which backup and artifact it is in."""
-    try:
-        yield
-    except RepositoryDamaged as error:
-        raise BackupDamaged(backup=manifest.id, path=stored.path, reason=str(error)) from error
-
-
-def _guarded(chunks: Chunks, manifest: Manifest, stored: Stored) -> Chunks:
-    with _of(manifest, stored):
-        yield from chunks
-
-
-def _guarded_items(items: TreeItems, manifest: Manifest, stored: Stored) -> TreeItems:
-    with _of(manifest, stored):
-        for entry, chunks in items:
-            yield entry, _guarded(chunks, manifest, stored)
