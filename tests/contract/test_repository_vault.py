@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
 from holdfast.model.manifest import Form, Stored
-from holdfast.ports import Vault
+from holdfast.ports import Store, Vault
 from holdfast.stores.local import LocalStore
 from holdfast.testing._trips import silent
+from holdfast.testing.memory import MemoryStore
 from holdfast.testing.vault_contract import VaultContract, keep
-from holdfast.vaults.repository import gear
+from holdfast.vaults.repository import gear, keys, locks
 from holdfast.vaults.repository.blobs import Kind
 from holdfast.vaults.repository.index import Place
 from holdfast.vaults.repository.options import RepositoryOptions
@@ -20,31 +22,44 @@ from holdfast.vaults.repository.packs import pack_name
 from holdfast.vaults.repository.snapshots import Snapshot, snapshots
 from holdfast.vaults.repository.vault import RepositoryVault
 from holdfast.vaults.repository.walk import find, walk
+from tests.restic_world import CHEAP
 
 PASSWORD = "a password of tests"
 
 
-def make_vault(folder: Path) -> RepositoryVault:
-    """Return an empty vault in a folder."""
-    options = RepositoryOptions(url=folder, password=PASSWORD)
-    vault = RepositoryVault("offsite", LocalStore(folder), options)
-    vault.init()
+def make_vault(store: Store) -> RepositoryVault:
+    """Return an empty vault on a store."""
+    options = RepositoryOptions(url=Path("unused"), password=PASSWORD)
+    vault = RepositoryVault("offsite", store, options)
+    with patch.object(keys, "OURS", CHEAP):
+        vault.init()
     return vault
 
 
-class TestRepositoryVault(VaultContract):
+class RepositoryVaultContract(VaultContract):
+    """What repositories promise, on the store that `make_store` gives."""
+
+    @pytest.fixture(autouse=True)
+    def _listed_at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Wait for no listing: the stores here have none that lags behind."""
+        monkeypatch.setattr(locks, "LATE", 0.0)
+
+    def make_store(self, folder: Path) -> Store:
+        raise NotImplementedError
+
     def make_vault(self, folder: Path) -> Vault:
-        return make_vault(folder)
+        return make_vault(self.make_store(folder))
 
     def damage(self, vault: Vault, stored: Stored, change: Callable[[bytes], bytes]) -> None:
         """Change the first blob of an artifact's content where it lies; others stay in place."""
         assert isinstance(vault, RepositoryVault)
         place = first_blob(vault, stored)
-        path = vault_path(vault, pack_name(place.pack))
-        before = path.read_bytes()
         start, end = place.blob.offset, place.blob.offset + place.blob.length
-        changed = change(before[start:end]).ljust(end - start, b"\0")
-        path.write_bytes(before[:start] + changed + before[end:])
+
+        def within(pack: bytes) -> bytes:
+            return pack[:start] + change(pack[start:end]).ljust(end - start, b"\0") + pack[end:]
+
+        rewrite(vault, place, within)
 
     def damage_manifest(self, vault: Vault, backup_id: str) -> None:
         assert isinstance(vault, RepositoryVault)
@@ -53,10 +68,8 @@ class TestRepositoryVault(VaultContract):
         node = find(vault.repository, snapshot.tree, "metadata.json")
         assert node is not None
         place = vault.repository.places(Kind.DATA, node.content[0])[0]
-        path = vault_path(vault, pack_name(place.pack))
-        data = bytearray(path.read_bytes())
-        data[place.blob.offset + 20] ^= 4
-        path.write_bytes(data)
+        at = place.blob.offset + 20
+        rewrite(vault, place, lambda data: data[:at] + bytes([data[at] ^ 4]) + data[at + 1 :])
         vault._opened = None  # what another process finds; this one remembers what it read
 
     def leftovers(self, vault: Vault) -> object:
@@ -71,20 +84,34 @@ class TestRepositoryVault(VaultContract):
         manifest = keep(vault)
         assert vault.verify(manifest, silent, artifacts=False) == []
         place = first_blob(vault, manifest.artifacts[0])
-        path = vault_path(vault, pack_name(place.pack))
-        data = path.read_bytes()
-        path.write_bytes(data[: place.blob.offset + place.blob.length - 1])
+        rewrite(vault, place, lambda data: data[: place.blob.offset + place.blob.length - 1])
         assert vault.verify(manifest, silent, artifacts=False) != []
-        path.unlink()
+        vault.repository.store.delete(pack_name(place.pack))
         assert vault.verify(manifest, silent, artifacts=False) != []
 
     def test_bytes_that_were_added_are_found_out(self, vault: Vault) -> None:
         """What stands behind a pack's end is in nobody's way: no wrong byte comes of it."""
         assert isinstance(vault, RepositoryVault)
         manifest = keep(vault)
-        path = vault_path(vault, pack_name(first_blob(vault, manifest.artifacts[0]).pack))
-        path.write_bytes(path.read_bytes() + b"more")
+        place = first_blob(vault, manifest.artifacts[0])
+        rewrite(vault, place, lambda data: data + b"more")
         assert vault.verify(manifest, silent) == []
+
+
+class TestRepositoryVault(RepositoryVaultContract):
+    def make_store(self, folder: Path) -> Store:
+        return LocalStore(folder)
+
+
+class TestRepositoryVaultInMemory(RepositoryVaultContract):
+    def make_store(self, folder: Path) -> Store:
+        return MemoryStore()
+
+
+def rewrite(vault: RepositoryVault, place: Place, change: Callable[[bytes], bytes]) -> None:
+    """Change the pack that a blob lies in, behind the vault's back."""
+    store, name = vault.repository.store, pack_name(place.pack)
+    store.replace(name, change(store.read(name)))
 
 
 def first_blob(vault: RepositoryVault, stored: Stored) -> Place:
@@ -108,15 +135,8 @@ def snapshot_of(vault: RepositoryVault, backup_id: str) -> Snapshot:
     return next(one for one in found if f"backup:{backup_id}" in one.tags)
 
 
-def vault_path(vault: RepositoryVault, name: str) -> Path:
-    """Return where a file of the repository lies."""
-    path = vault.repository.store.path(name)
-    assert path is not None
-    return path
-
-
 def test_a_slow_machine_is_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    vault = make_vault(tmp_path / "repository")
+    vault = make_vault(LocalStore(tmp_path / "repository"))
     assert vault.notice() == ""
     monkeypatch.setattr(gear, "fastest", lambda: (gear.plain, "the program is not there"))
     assert "more slowly" in vault.notice()
