@@ -11,6 +11,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 from holdfast.model.artifact import Entry
+from holdfast.ports import Store
 from holdfast.sources._survey import Survey
 from holdfast.sources._walk import walk
 from holdfast.stores.local import LocalStore
@@ -18,10 +19,12 @@ from holdfast.vaults.repository import keys, nodes, opening, snapshots, trees
 from holdfast.vaults.repository.blobs import Kind
 from holdfast.vaults.repository.repository import Repository
 from holdfast.vaults.repository.write import Writer
+from servers.s3 import KEY, SECRET
 
 PEERS = Path(__file__).parent.parent / ".venv" / "peers"
 RESTICS = {"0.14": shutil.which("restic") or "restic", "0.18": str(PEERS / "restic")}
 PASSWORD = "correct horse"
+OWNER = {"AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET}  # of repositories in buckets
 CHEAP = keys.Cost(1 << 10, 8, 1)
 NOW = datetime(2026, 2, 4, 12, 0, 0, 123456, UTC)
 
@@ -32,11 +35,11 @@ def locked_status(version: str) -> int:
     return 11 if tuple(map(int, said.stdout.split()[1].split(".")[:2])) >= (0, 17) else 1
 
 
-def restic(version: str, repository: Path, *arguments: str, status: int = 0) -> str:
+def restic(version: str, repository: Path | str, *arguments: str, status: int = 0) -> str:
     """Run a restic on a repository, and return what it said; it must end with this status."""
     done = subprocess.run(
         [RESTICS[version], "-r", str(repository), "--no-cache", *arguments],
-        env=os.environ | {"RESTIC_PASSWORD": PASSWORD},
+        env=os.environ | {"RESTIC_PASSWORD": PASSWORD} | OWNER,
         capture_output=True,
         text=True,
         errors="replace",
@@ -50,7 +53,12 @@ def restic(version: str, repository: Path, *arguments: str, status: int = 0) -> 
 
 def opened(folder: Path, password: str = PASSWORD) -> Repository:
     """Open a repository in a folder, index and all."""
-    repository = opening.open_repository(LocalStore(folder), str(folder), password)
+    return opened_on(LocalStore(folder), str(folder), password)
+
+
+def opened_on(store: Store, where: str = "repository", password: str = PASSWORD) -> Repository:
+    """Open a repository on a store, index and all."""
+    repository = opening.open_repository(store, where, password)
     repository.load_index()
     return repository
 

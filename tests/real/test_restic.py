@@ -59,7 +59,7 @@ def theirs(
     version: str = request.param
     place = tmp_path_factory.mktemp("theirs") / "repository"
     restic(version, place, "-q", "init")
-    cheapen(place)
+    cheapen(opened(place))
     restic(version, place, "-q", "backup", str(folder / "d"), "--tag", "first")
     restic(version, place, "-q", "backup", str(folder), "--tag", "second", "--host", "elsewhere")
     return version, place
@@ -75,10 +75,10 @@ def ours(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-def cheapen(place: Path) -> None:
+def cheapen(repository: Repository) -> None:
     """Put a cheap key in the place of restic's, which costs it and us a second each time."""
     with patch.object(keys, "OURS", CHEAP):
-        passwords.change_password(opened(place), PASSWORD, NOW)
+        passwords.change_password(repository, PASSWORD, NOW)
 
 
 def snapshot_of(repository: Repository, tag: str) -> snapshots.Snapshot:
@@ -214,7 +214,7 @@ def test_what_we_add_to_a_repository_of_restics_is_sound(
 
 def test_a_repository_of_version_1_is_read_but_not_added_to(folder: Path, tmp_path: Path) -> None:
     restic("0.14", tmp_path, "-q", "init", "--repository-version", "1")
-    cheapen(tmp_path)
+    cheapen(opened(tmp_path))
     restic("0.14", tmp_path, "-q", "backup", str(folder / "d"), "--tag", "old")
     repository = opened(tmp_path)
     root = walk.find(repository, snapshot_of(repository, "old").tree, str(folder / "d")[1:])
