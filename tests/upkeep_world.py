@@ -10,7 +10,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 from holdfast.model.manifest import Manifest
-from holdfast.ports import Store
+from holdfast.ports import Store, Vault
 from holdfast.testing._trips import read_artifact, silent
 from holdfast.testing.vault_contract import INSTANT, samples
 from holdfast.testing.vault_contract import keep as keep_artifacts
@@ -51,7 +51,7 @@ def content(number: int) -> bytes:
     return shake_128(b"%d" % number).digest(300)
 
 
-def keep(vault: RepositoryVault, day: int, files: Iterable[int]) -> Manifest:
+def keep(vault: Vault, day: int, files: Iterable[int]) -> Manifest:
     """Seal a backup of files by their numbers, and of a stream."""
     named = {f"{number:02}": content(number) for number in files}
     return keep_artifacts(vault, INSTANT + timedelta(days=day), samples(content(1000 + day), named))

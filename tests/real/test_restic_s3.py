@@ -12,12 +12,12 @@ from typing import NamedTuple
 import pytest
 
 from holdfast.errors import RepositoryLocked
-from holdfast.model.artifact import Stream, Tree, TreeItems
+from holdfast.model.artifact import Tree, TreeItems
 from holdfast.model.manifest import Manifest
 from holdfast.ports import Store
 from holdfast.sources._survey import Survey
 from holdfast.sources._walk import walk as walk_folder
-from holdfast.testing._trips import read_stream, silent
+from holdfast.testing._trips import read_artifact, silent
 from holdfast.testing.vault_contract import INSTANT, samples
 from holdfast.testing.vault_contract import keep as keep_artifacts
 from holdfast.vaults.repository.locks import locked
@@ -113,8 +113,7 @@ def test_what_restic_made_is_listed_added_to_verified_and_pruned(
     found = vault_on(place.store)
     assert found.verify(manifest, silent) == []
     stream = found.artifact(manifest, manifest.artifacts[0])
-    assert isinstance(stream, Stream)
-    assert read_stream(stream) == read_stream(samples()[0])
+    assert read_artifact(stream) == read_artifact(samples()[0])
 
 
 def test_each_prunes_what_the_other_made(place: Place, folder: Path) -> None:
