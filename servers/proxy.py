@@ -16,6 +16,7 @@ import socket
 import struct
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -132,7 +133,9 @@ class Proxy:
             _break(client)
             return
         if trouble.answer:
-            with client:
+            with self._lock:
+                self._open.append(client)
+            with client, suppress(OSError):
                 client.recv(BLOCK)
                 client.sendall(trouble.answer)
                 client.shutdown(socket.SHUT_WR)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 
 from holdfast.errors import BackupExists
 
+from . import locks
 from .ahead import in_order
 from .blobs import Kind, Sealed
 from .packs import Pack, PackWriter, finish
@@ -43,9 +45,15 @@ def store_packs(
 
 
 def remove_index_files(
-    repository: Repository, names: Iterable[str], still_ours: Callable[[], None]
+    repository: Repository, names: Sequence[str], still_ours: Callable[[], None]
 ) -> Iterator[str]:
-    """Delete index files that others replace, and give each that is gone."""
+    """Delete index files that others replace, and give each that is gone.
+
+    A listing of a distant store may lag behind: by then it shows the others, or a reader would find
+    neither, and take sound backups for damaged.
+    """
+    if names and repository.store.path(INDEX) is None:
+        time.sleep(locks.LATE)
 
     def remove(name: str) -> str:
         still_ours()
