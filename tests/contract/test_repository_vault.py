@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from unittest.mock import patch
 
 import pytest
 
@@ -14,26 +13,19 @@ from holdfast.stores.local import LocalStore
 from holdfast.testing._trips import silent
 from holdfast.testing.memory import MemoryStore
 from holdfast.testing.vault_contract import VaultContract, keep
-from holdfast.vaults.repository import gear, keys, locks
+from holdfast.vaults.repository import gear, locks
 from holdfast.vaults.repository.blobs import Kind
 from holdfast.vaults.repository.index import Place
-from holdfast.vaults.repository.options import RepositoryOptions
 from holdfast.vaults.repository.packs import pack_name
 from holdfast.vaults.repository.snapshots import Snapshot, snapshots
 from holdfast.vaults.repository.vault import RepositoryVault
 from holdfast.vaults.repository.walk import find, walk
-from tests.restic_world import CHEAP
-
-PASSWORD = "a password of tests"
+from tests.upkeep_world import new_vault
 
 
-def make_vault(store: Store) -> RepositoryVault:
-    """Return an empty vault on a store."""
-    options = RepositoryOptions(url=Path("unused"), password=PASSWORD)
-    vault = RepositoryVault("offsite", store, options)
-    with patch.object(keys, "OURS", CHEAP):
-        vault.init()
-    return vault
+def make_vault(folder: Path) -> RepositoryVault:
+    """Return an empty vault in a folder."""
+    return new_vault(LocalStore(folder))
 
 
 class RepositoryVaultContract(VaultContract):
@@ -48,7 +40,7 @@ class RepositoryVaultContract(VaultContract):
         raise NotImplementedError
 
     def make_vault(self, folder: Path) -> Vault:
-        return make_vault(self.make_store(folder))
+        return new_vault(self.make_store(folder))
 
     def damage(self, vault: Vault, stored: Stored, change: Callable[[bytes], bytes]) -> None:
         """Change the first blob of an artifact's content where it lies; others stay in place."""
@@ -136,7 +128,7 @@ def snapshot_of(vault: RepositoryVault, backup_id: str) -> Snapshot:
 
 
 def test_a_slow_machine_is_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    vault = make_vault(LocalStore(tmp_path / "repository"))
+    vault = make_vault(tmp_path / "repository")
     assert vault.notice() == ""
     monkeypatch.setattr(gear, "fastest", lambda: (gear.plain, "the program is not there"))
     assert "more slowly" in vault.notice()

@@ -233,3 +233,26 @@ def test_only_repositories_are_kept_up(vaults: Brain) -> None:
         refused = vaults.run("vault", command, "local")
         assert refused.status == USAGE
         assert "plain" in refused.err
+
+
+def test_what_lost_something_takes_the_place_of_nothing_that_is_whole(vaults: Brain) -> None:
+    """The damaged backup, and what is left of it, have one number; both are no good ones."""
+    whole = vaults.ok("backup", "--vault", "offsite", "--json").json["id"]
+    (vaults.uploads / "large.bin").write_bytes(os.urandom(3 << 20))
+    damaged = vaults.ok("backup", "--vault", "offsite", "--json").json["id"]
+    pack = max(packs_of(vaults), key=lambda path: path.stat().st_size)
+    pack.chmod(0o600)
+    pack.write_bytes(bytes([pack.read_bytes()[0] ^ 1]) + pack.read_bytes()[1:])
+    vaults.run("vault", "repair", "offsite", "--write")
+    listed = vaults.ok("list", "--vault", "offsite", "--json").json["backups"]
+    assert [one["id"] for one in listed] == [whole, damaged, f"{damaged}-repaired"]
+    assert listed[1]["sequence"] == listed[2]["sequence"]
+    assert vaults.ok("show", "latest", "--vault", "offsite", "--json").json["id"] == whole
+    vaults.ok("prune", "newest", "--vault", "offsite", "--yes")
+    listed = vaults.ok("list", "--vault", "offsite", "--json").json["backups"]
+    assert [one["id"] for one in listed] == [whole, damaged, f"{damaged}-repaired"]
+    newest = vaults.ok("backup", "--vault", "offsite", "--json").json["id"]
+    vaults.ok("prune", "newest", "--vault", "offsite", "--yes")
+    listed = vaults.ok("list", "--vault", "offsite", "--json").json["backups"]
+    assert [one["id"] for one in listed] == [newest]
+    vaults.ok("vault", "check", "offsite")

@@ -227,6 +227,9 @@ def test_what_vaults_hold_is_remembered_and_forgotten(catalog: Catalog) -> None:
     assert catalog.backups(stack="heart") == [("offsite", other)]
     catalog.forget("local", one.id)
     assert catalog.backups(vault="local") == [("local", two)]
+    later = replace(one, id="a-name-that-sorts-first", created_at=two.created_at)
+    catalog.remember("local", [later, one])
+    assert catalog.backups(vault="local") == [("local", one), ("local", later)], "of one number"
     catalog.remember("local", [])
     assert catalog.backups() == [("offsite", other)]
 

@@ -62,6 +62,18 @@ def test_an_older_backup_takes_its_place_among_the_others(tmp_path: Path) -> Non
     assert len(ids) == 4
 
 
+def test_the_order_of_a_vault_stays_though_its_clock_was_off(tmp_path: Path) -> None:
+    """The first was made by a clock that was a day ahead, the second when that was set right."""
+    origin, target = MemoryVault("origin"), plain(tmp_path)
+    hours = (24, 0, 48, 23, 25)
+    made = [keep(origin, INSTANT + timedelta(hours=hour)) for hour in hours]
+    for manifest in made:
+        copied(origin, manifest, target, tmp_path)
+    assert [one.id for one in target.manifests()] == [one.id for one in made]
+    newest = keep(target, INSTANT + timedelta(hours=1))
+    assert list(target.manifests())[-1] == newest
+
+
 def test_a_pin_goes_along_and_a_proof_does_not(tmp_path: Path) -> None:
     origin, target = MemoryVault("origin"), plain(tmp_path)
     manifest = keep(origin)

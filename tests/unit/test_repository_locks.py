@@ -199,7 +199,7 @@ def _known_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     ("changes", "later", "dead", "stale"),
     [
         ({}, timedelta(0), False, False),  # we ourselves
-        ({}, DAY, False, True),  # we live, however old the lock: restic would not know
+        ({}, DAY, False, False),  # we live, however old the lock: somebody set the clock
         ({"holdfast": REBOOTED}, timedelta(minutes=29), False, False),
         ({"holdfast": REBOOTED}, timedelta(minutes=31), True, True),
         ({"holdfast": REBOOTED, "hostname": "elsewhere"}, DAY, False, True),

@@ -6,15 +6,19 @@ import os
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from unittest.mock import Mock, patch
 
 import pytest
 
+from holdfast.errors import RepositoryDamaged
 from holdfast.model.artifact import Tree
 from holdfast.model.manifest import Manifest
 from holdfast.sources import _walk
 from holdfast.sources.files import FilesOptions, FilesSource
+from holdfast.testing import _trips
 from holdfast.testing._trips import back_up, read_tree, silent
-from holdfast.vaults.repository import parent
+from holdfast.vaults.repository import draft, parent, walk
+from holdfast.vaults.repository.repository import Repository
 from holdfast.vaults.repository.vault import RepositoryVault
 from holdfast.vaults.repository.write import Writer
 from tests.contract.test_repository_vault import make_vault
@@ -53,9 +57,13 @@ def read(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     return paths
 
 
-def backed_up(vault: RepositoryVault, folder: Path) -> Manifest:
-    source = FilesSource("uploads", FilesOptions(path=folder))
-    manifest = back_up([source], vault, folder.parent / "workspace")
+def backed_up(
+    vault: RepositoryVault, folder: Path, name: str = "uploads", off: timedelta = timedelta(0)
+) -> Manifest:
+    """Back a folder up; the clock may be off."""
+    source = FilesSource(name, FilesOptions(path=folder))
+    with patch.object(_trips, "datetime", Mock(now=lambda zone: datetime.now(zone) + off)):
+        manifest = back_up([source], vault, folder.parent / "workspace")
     assert vault.verify(manifest, silent) == []
     return manifest
 
@@ -194,3 +202,53 @@ def test_a_backup_from_before_the_clock_was_set_back_is_no_measure(
     read.clear()
     backed_up(vault, folder)
     assert names(read) == {"one.txt", "two.txt"}
+
+
+@pytest.mark.parametrize("off", [timedelta(days=-1), timedelta(days=1)], ids=["behind", "ahead"])
+def test_a_clock_that_was_off_by_a_day_hides_no_change_for_ever(
+    vault: RepositoryVault, folder: Path, read: set[str], off: timedelta
+) -> None:
+    backed_up(vault, folder, off=off)
+    (folder / "one.txt").write_bytes(b"x" * 1000)
+    read.clear()
+    second = backed_up(vault, folder)
+    assert "one.txt" in names(read)
+    assert contents(vault, second) == files_in(folder)
+    read.clear()
+    third = backed_up(vault, folder)
+    assert read == set(), "it is compared with the second, whatever the clock of the first said"
+    assert contents(vault, third) == files_in(folder)
+    (folder / "one.txt").write_bytes(b"y" * 1000)
+    read.clear()
+    fourth = backed_up(vault, folder, off=off)
+    assert names(read) >= {"one.txt"}
+    assert contents(vault, fourth) == files_in(folder)
+
+
+def test_a_backup_of_other_components_comes_in_between(
+    vault: RepositoryVault, folder: Path, read: set[str]
+) -> None:
+    backed_up(vault, folder)
+    backed_up(vault, folder / "deep", name="others")
+    read.clear()
+    manifest = backed_up(vault, folder)
+    assert read == set()
+    assert contents(vault, manifest) == files_in(folder)
+
+
+def test_an_earlier_backup_that_is_damaged_is_no_obstacle(
+    vault: RepositoryVault, folder: Path, read: set[str]
+) -> None:
+    """Its folder above the artifact cannot be read: then everything is."""
+    first = backed_up(vault, folder)
+
+    def damaged(repository: Repository, tree: bytes, path: str) -> object:
+        if path == first.artifacts[0].path:
+            raise RepositoryDamaged(where="here", path="data", reason="a test")
+        return walk.find(repository, tree, path)
+
+    read.clear()
+    with patch.object(draft, "find", damaged):
+        manifest = backed_up(vault, folder)
+    assert names(read) == {"one.txt", "two.txt", "large.bin", "empty"}
+    assert contents(vault, manifest) == files_in(folder)

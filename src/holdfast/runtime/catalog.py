@@ -202,7 +202,8 @@ class Catalog:
         """
         rows = self.database.rows("backups", {"vault": vault, "stack": stack})
         with self._understood():
-            return [(row["vault"], decode(row["manifest"], row["id"])) for row in rows]
+            found = [(row["vault"], decode(row["manifest"], row["id"])) for row in rows]
+        return sorted(found, key=_in_order)
 
     def adopt(self, vault: str, manifest: Manifest) -> bool:
         """Record the run that a manifest tells of, unless it is known; tells whether it was not."""
@@ -210,6 +211,11 @@ class Catalog:
         return not known and bool(
             self.database.change("insert_run", run_values(_told(vault, manifest)))
         )
+
+
+def _in_order(found: tuple[str, Manifest]) -> tuple[str, int, datetime, str]:
+    vault, manifest = found
+    return vault, manifest.sequence, manifest.created_at, manifest.id
 
 
 class NoCatalog:

@@ -64,8 +64,7 @@ DELETE FROM backups WHERE vault = :vault;
 -- name: backups
 SELECT vault, id, manifest FROM backups
 WHERE (:vault IS NULL OR vault = :vault)
-  AND (:stack IS NULL OR stack = :stack)
-ORDER BY vault, sequence, id;
+  AND (:stack IS NULL OR stack = :stack);
 
 -- name: insert_audit
 INSERT INTO audit (number, at, user, host, verb, subject, outcome, details, previous, sha256)

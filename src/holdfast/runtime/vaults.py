@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
 
-from ..errors import HoldfastError, UsageInvalid
+from ..errors import BackupNotFound, HoldfastError, UsageInvalid
 from ..model.keys import KeyInfo
+from ..model.marks import Level, Marks, Proof
 from ..model.upkeep import (
     EVERYTHING,
     Checked,
@@ -19,6 +23,8 @@ from ..model.upkeep import (
 from ..ports import Guarded, Maintained, Observer, Vault
 from .runs import run
 from .session import Session
+
+MOST_MARKED = 20  # losses that the marks of a backup name
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,16 +135,34 @@ class Repaired:
 def repair_vault(
     session: Session, name: str, observe: Observer, *, write: bool, forget: bool
 ) -> Repaired:
-    """Repair a vault after damage: what is sound is kept, and what backups lost is told."""
+    """Repair a vault after damage: what is sound is kept, and what backups lost is told.
+
+    Those that lost anything are marked so, as by a verification: they are no good ones any more,
+    for whose sake an older one that is whole might go.
+    """
     vault = _maintained(session, name)
     with run(session, "vault repair", observe) as current:
         current.vault = name
         heard = current.around.observe
-        return Repaired(
+        repaired = Repaired(
             vault.repair_index(observer=heard),
             vault.repair_packs(observer=heard),
             vault.repair_snapshots(write=write, forget=forget, observer=heard),
         )
+        _mark_losses(vault, repaired.snapshots, session.clock.now())
+        return repaired
+
+
+def _mark_losses(vault: Vault, found: SnapshotsRepaired, now: datetime) -> None:
+    lost: dict[str, list[str]] = {}
+    for loss in found.losses:
+        lost.setdefault(loss.backup, []).append(f"{loss.path}: {loss.reason}")
+    lost.pop("", None)  # of snapshots that are no backups
+    for backup, problems in lost.items():
+        told = tuple(problems[:MOST_MARKED])
+        proof = Proof(Level.CHECKSUMS, now, passed=False, problems=told)
+        with suppress(BackupNotFound):  # it was forgotten, on request
+            vault.mark(backup, partial(Marks.with_proof, proof=proof))
 
 
 def _maintained(session: Session, name: str) -> Maintained:

@@ -89,7 +89,7 @@ class MemoryVault:
                 good.append(self.manifest(backup_id))
             except (BackupDamaged, BackupTooNew) as error:
                 yield Damaged(backup_id, str(error))
-        yield from sorted(good, key=lambda manifest: manifest.sequence)
+        yield from sorted(good, key=lambda one: (one.sequence, one.created_at, one.id))
 
     def manifest(self, backup_id: str) -> Manifest:
         """Return one manifest."""

@@ -193,6 +193,21 @@ class VaultContract:
         assert vault.next_sequence() == len(kept) + 1
         assert vault.newest_instant() == max(clocks)
 
+    def test_backups_of_one_number_go_by_time_and_then_by_name(self, vault: Vault) -> None:
+        """Such are copies from another vault, and what is left of a damaged one."""
+        made = []
+        for hours, sequence in ((1, 1), (0, 1), (-1, 1), (-2, 2), (0, 1)):
+            instant = INSTANT + timedelta(hours=hours)
+            backup_id = vault.backup_id("stack", instant)
+            with vault.draft(backup_id, instant, "tar.gz") as draft:
+                stored = [draft.put("component", samples(b"row")[0], silent)]
+                manifest = describe(backup_id, stored, sequence=sequence)
+                draft.seal(replace(manifest, created_at=instant), GUIDE)
+            made.append(backup_id)
+        later, one, earlier, following, another = made
+        found = [manifest.id for manifest in vault.manifests()]
+        assert found == [earlier, *sorted([one, another]), later, following]
+
     @pytest.mark.parametrize("trick", TRICKS)
     def test_tricks_in_ids_lead_nowhere(self, vault: Vault, trick: str) -> None:
         keep(vault)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 
 from ..errors import BackupDiffers, BackupNotFound
 from ..model.manifest import Manifest
@@ -20,8 +21,9 @@ def copy(
 ) -> Manifest | None:
     """Copy one backup under the same id; returns its manifest there, None if it is there already.
 
-    It takes the place among the backups of the target that its time says, and is pinned there if
-    it is here. What was proved of it is not copied: that was proved of other bytes.
+    It takes the place among the backups of the target that its time says, but after those that it
+    comes after here, whatever their clock said; and is pinned there if it is here. What was proved
+    of it is not copied: that was proved of other bytes.
 
     Raises:
         BackupDamaged: it is not whole.
@@ -42,7 +44,7 @@ def copy(
             stored.append(draft.put(one.component, artifact, _nobody))
         copied = replace(
             manifest,
-            sequence=_place(manifest, target),
+            sequence=_place(listed, target),
             artifacts=tuple(stored),
             notes=(*manifest.notes, *draft.notes()),
         )
@@ -68,17 +70,29 @@ def _compared(manifest: Manifest) -> Manifest:
     return replace(manifest, sequence=0, artifacts=(), notes=())
 
 
-def _place(manifest: Manifest, target: Vault) -> int:
+def _place(listed: Listed, target: Vault) -> int:
     """Return the number of the newest backup there that is older: those of one number go by time.
 
-    A number of its own at the end would make an old backup the newest one.
+    A number of its own at the end would make an old backup the newest one. Of what comes later by
+    the clock, but came first in the vault it is copied from, the clock was wrong: one number more.
     """
-    older = [
-        one.sequence
-        for one in target.manifests()
-        if isinstance(one, Manifest) and one.created_at <= manifest.created_at
-    ]
-    return max(older, default=0)
+    there = [one for one in target.manifests() if isinstance(one, Manifest)]
+    later = [one for one in there if _by_clock(one) > _by_clock(listed.manifest)]
+    first = _before(listed) if later else frozenset()
+    older = [one.sequence for one in there if one not in later]
+    passed = [one.sequence + 1 for one in later if one.id in first]
+    return max(older + passed, default=0)
+
+
+def _by_clock(manifest: Manifest) -> tuple[datetime, str]:
+    return manifest.created_at, manifest.id
+
+
+def _before(listed: Listed) -> frozenset[str]:
+    """Return the ids of the backups that come before one in its own vault."""
+    ids = [one.id for one in listed.vault.manifests() if isinstance(one, Manifest)]
+    here = listed.manifest.id
+    return frozenset(ids[: ids.index(here)] if here in ids else ())
 
 
 def _nobody(_done: int) -> None:

@@ -42,10 +42,17 @@ def tags_of(backup_id: str, stack: str) -> tuple[str, str]:
     return f"{BACKUP}{backup_id}", f"{STACK}{stack}"
 
 
-def newest_of(found: Iterable[Sealed | Damaged], host: str) -> Sealed | None:
-    """Return the backup that files of a machine are compared with."""
-    ours = [one for one in found if isinstance(one, Sealed) and one.snapshot.hostname == host]
-    return max(ours, key=lambda one: one.snapshot.time, default=None)
+def newest_first(found: Iterable[Sealed | Damaged], host: str) -> list[tuple[Snapshot, Manifest]]:
+    """Return the backups that files of this machine are compared with; no clock is asked."""
+    ours = [
+        (one.snapshot, one.manifest)
+        for one in found
+        if isinstance(one, Sealed)
+        and isinstance(one.manifest, Manifest)
+        and one.snapshot.hostname == host
+    ]
+    ours.sort(key=lambda one: (one[1].sequence, one[1].created_at, one[1].id), reverse=True)
+    return ours
 
 
 class Backups:

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
 
+from holdfast.errors import RepositoryDamaged
 from holdfast.model.artifact import CHUNK, Artifact, Chunks, Entry, Stream, Tree, TreeItems
 from holdfast.model.manifest import FILE_NAME, Form, Manifest, Stored, decode, encode
 
 from .._digest import told
 from . import nodes
-from .backups import Sealed, tags_of
+from .backups import tags_of
 from .gotext import SECOND
 from .nodes import Node
 from .parent import Parent
 from .repository import Repository
-from .snapshots import new_snapshot, save_snapshot
+from .snapshots import Snapshot, new_snapshot, save_snapshot
 from .trees import TreeWriter, assemble
 from .walk import find
 from .write import Writer
@@ -64,17 +65,20 @@ class RepositoryDraft:
         instant: datetime,
         *,
         workspace: Path,
-        parent: Sealed | None,
+        earlier: Sequence[tuple[Snapshot, Manifest]],
         program: str,
         still_ours: Callable[[], None],
     ) -> None:
-        """``still_ours`` raises when others may have taken the repository from us."""
+        """Compare files with those of ``earlier`` backups, the newest of which comes first.
+
+        ``still_ours`` raises when others may have taken the repository from us.
+        """
         self.workspace = workspace
         self._repository = repository
         self._writer = writer
         self._id = backup_id
         self._instant = instant
-        self._parent = parent
+        self._earlier = earlier
         self._program = program
         self._still_ours = still_ours
         self._nodes: dict[str, Node] = {}
@@ -188,17 +192,21 @@ class RepositoryDraft:
         )
 
     def _parent_of(self, component: str, tree: Tree) -> Parent | None:
-        """Return the same tree in the earlier backup, if there is one."""
-        if self._parent is None or not isinstance(self._parent.manifest, Manifest):
-            return None
-        for stored in self._parent.manifest.of(component):
-            if (stored.form, stored.name, stored.part) == (Form.TREE, tree.name, tree.part):
-                snapshot = self._parent.snapshot
-                node = find(self._repository, snapshot.tree, stored.path)
-                if node is not None and node.subtree is not None:
-                    holds = self._writer.holds
-                    return Parent(self._repository, node.subtree, snapshot.time, holds)
+        """Return the same tree in the newest backup that has it: some have other components."""
+        for snapshot, manifest in self._earlier:
+            for stored in manifest.of(component):
+                if (stored.form, stored.name, stored.part) == (Form.TREE, tree.name, tree.part):
+                    node = self._node_of(snapshot, stored.path)
+                    if node is not None and node.subtree is not None:
+                        holds = self._writer.holds
+                        return Parent(self._repository, node.subtree, snapshot.time, holds)
         return None
+
+    def _node_of(self, snapshot: Snapshot, path: str) -> Node | None:
+        try:
+            return find(self._repository, snapshot.tree, path)
+        except RepositoryDamaged:
+            return None  # an earlier backup is damaged: that makes no other impossible
 
     def _note(self, path: str, reason: str) -> None:
         with self._lock:

@@ -105,6 +105,24 @@ class HeldLock:
         if self._error is not None:
             raise self._error
 
+    def confirm(self) -> None:
+        """Raise `RepositoryLockLost` if the lock is not ours any more, by a look at the store.
+
+        For what others could not bear if they had come meanwhile: somebody may remove a lock that
+        their clock takes for old, and `check` learns of that minutes later.
+        """
+        self.check()
+        if not (self._is_there(self.name) or self._is_there(self.name)):  # it may be replaced now
+            self._lose("somebody removed it")
+            self.check()
+
+    def _is_there(self, name: str) -> bool:
+        try:
+            self._repository.store.part(f"{FOLDER}/{name}", 0, 1)
+        except FileNotFoundError:
+            return False
+        return True
+
     def end(self) -> None:
         """Give the lock up."""
         self._ended.set()
@@ -216,13 +234,16 @@ def is_dead(lock: Lock, now: datetime) -> bool:
 
 
 def is_stale(lock: Lock, now: datetime) -> bool:
-    """Tell whether restic takes a lock for stale: old, or of a process that this host lacks."""
+    """Tell whether restic takes a lock for stale: old, or of a process that this host lacks.
+
+    Never one of a process that is known to live: the clock was set since it wrote the time.
+    """
+    if holders.is_known(lock.holder):
+        return holders.is_over(lock.holder)
     if is_dead(lock, now) or _age(lock, now) > STALE:
         return True
     on_this_host = lock.holder.host == holders.this_holder().host
-    return (
-        on_this_host and not holders.is_known(lock.holder) and holders.number_is_free(lock.holder)
-    )
+    return on_this_host and holders.number_is_free(lock.holder)
 
 
 def unlock(repository: Repository, now: datetime, *, everything: bool = False) -> list[str]:

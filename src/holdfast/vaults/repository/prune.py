@@ -41,19 +41,20 @@ from .tidying import Fate, Tidying, choose
 _READERS = 3  # of up to 16 MiB each; one more waits
 
 
-def prune(
+def prune(  # noqa: PLR0913 - each is one property of a run, given by name
     repository: Repository,
     *,
     tolerated: float = TOLERATED,
     dry_run: bool = False,
     still_ours: Callable[[], None] = always_ours,
+    confirmed: Callable[[], None] = always_ours,
     observer: Observer = nobody,
 ) -> Pruned:
     """Remove what no snapshot needs. The caller holds the exclusive lock; a plan needs a shared.
 
     ``tolerated`` is the share of the repository, from 0 to 1, that may remain of bytes which
     nothing needs, in packs of data: less of it costs more repacking. ``still_ours`` raises when
-    others may have taken the lock from us.
+    others may have taken the lock from us; ``confirmed`` does, too, and looks at the lock for that.
 
     Raises:
         RepositoryDamaged: what a snapshot needs is lacking, named with the snapshot; or an index
@@ -62,18 +63,24 @@ def prune(
         AppendOnly, RetentionHolds: the store keeps an index file that should go. All is sound.
 
     """
-    return _Pruning(repository.fresh(), still_ours, observer).run(tolerated, dry_run=dry_run)
+    pruning = _Pruning(repository.fresh(), still_ours, confirmed, observer)
+    return pruning.run(tolerated, dry_run=dry_run)
 
 
 class _Pruning:
     """One run."""
 
     def __init__(
-        self, repository: Repository, still_ours: Callable[[], None], observer: Observer
+        self,
+        repository: Repository,
+        still_ours: Callable[[], None],
+        confirmed: Callable[[], None],
+        observer: Observer,
     ) -> None:
         self._repository = repository
         self._stored = repository.near(NOTHING)  # what is moved is read there, never from a copy
         self._still_ours = still_ours
+        self._confirmed = confirmed
         self._observer = observer
         self._result = Pruned()
 
@@ -154,7 +161,7 @@ class _Pruning:
 
     def _demand_no_others(self, snapshots: list[str]) -> None:
         """See that no snapshot has come, whatever locks were good for: it may need what goes."""
-        self._still_ours()
+        self._confirmed()
         if set(self._repository.names(SNAPSHOTS)) - set(snapshots):
             reason = "somebody made a backup meanwhile"
             raise RepositoryLockLost(where=self._repository.where, reason=reason)

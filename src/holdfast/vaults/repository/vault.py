@@ -46,7 +46,7 @@ from holdfast.model.upkeep import (
 )
 from holdfast.ports import Damaged, Store
 
-from .backups import Sealed, newest_of
+from .backups import Sealed, newest_first
 from .cache import copies_for_now
 from .check import check
 from .chunks import notice
@@ -191,9 +191,9 @@ class RepositoryVault:
                         backup_id,
                         instant,
                         workspace=workspace,
-                        parent=newest_of(there, platform.node()),
+                        earlier=newest_first(there, platform.node()),
                         program=PROGRAM,
-                        still_ours=held.check,
+                        still_ours=held.confirm,
                     )
         backups.take_index(added_to)
 
@@ -433,6 +433,7 @@ class RepositoryVault:
                 tolerated=tolerated,
                 dry_run=dry_run,
                 still_ours=held.check,
+                confirmed=held.confirm,
                 observer=observer,
             )
 
