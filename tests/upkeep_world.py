@@ -71,7 +71,7 @@ def leave_strange_pack(repository: Repository, text: bytes = b"left") -> Finishe
     return pack
 
 
-def contents(vault: RepositoryVault) -> dict[str, object]:
+def contents(vault: Vault) -> dict[str, object]:
     """Read every backup whole; returns what is in each."""
     found: dict[str, object] = {}
     for manifest in vault.manifests():
