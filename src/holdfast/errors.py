@@ -343,7 +343,7 @@ class RepositoryTooNew(HoldfastError):
 class RepositoryDamaged(HoldfastError):
     code, exit_status = "repository-damaged", VERIFICATION_FAILED
     message = N_("repository {where}: {path}: {reason}")
-    hint_text = N_("no wrong byte was given out; look at the disk or bucket that it lies on")
+    hint_text = N_("no wrong byte was given out; `holdfast vault check` tells what else is damaged")
 
 
 class RepositoryLocked(HoldfastError):

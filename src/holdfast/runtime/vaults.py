@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -21,7 +20,7 @@ from ..model.upkeep import (
     share_at,
 )
 from ..ports import Guarded, Maintained, Observer, Vault
-from .runs import run
+from .runs import Current, run
 from .session import Session
 
 MOST_MARKED = 20  # losses that the marks of a backup name
@@ -149,11 +148,11 @@ def repair_vault(
             vault.repair_packs(observer=heard),
             vault.repair_snapshots(write=write, forget=forget, observer=heard),
         )
-        _mark_losses(vault, repaired.snapshots, session.clock.now())
+        _mark_losses(vault, repaired.snapshots, session.clock.now(), current)
         return repaired
 
 
-def _mark_losses(vault: Vault, found: SnapshotsRepaired, now: datetime) -> None:
+def _mark_losses(vault: Vault, found: SnapshotsRepaired, now: datetime, current: Current) -> None:
     lost: dict[str, list[str]] = {}
     for loss in found.losses:
         lost.setdefault(loss.backup, []).append(f"{loss.path}: {loss.reason}")
@@ -161,8 +160,19 @@ def _mark_losses(vault: Vault, found: SnapshotsRepaired, now: datetime) -> None:
     for backup, problems in lost.items():
         told = tuple(problems[:MOST_MARKED])
         proof = Proof(Level.CHECKSUMS, now, passed=False, problems=told)
-        with suppress(BackupNotFound):  # it was forgotten, on request
+        try:
             vault.mark(backup, partial(Marks.with_proof, proof=proof))
+        except BackupNotFound:
+            _forget(vault.name, backup, current)
+
+
+def _forget(vault: str, backup: str, current: Current) -> None:
+    """Miss a backup no more that was forgotten on request, or the next one would be refused."""
+    try:
+        if current.catalog is not None:
+            current.catalog.forget(vault, backup)
+    except HoldfastError as error:
+        current.around.warn(str(error))
 
 
 def _maintained(session: Session, name: str) -> Maintained:
