@@ -94,9 +94,10 @@ def test_what_restic_made_is_listed_added_to_verified_and_pruned(
     vault = vault_on(place.store)
     assert list(vault.manifests()) == [], "they are no backups of a stack"
     assert vault.check().snapshots == 2
-    root = find(vault.repository, snapshot_of(vault.repository, "theirs").tree, str(folder)[1:])
+    repository = opened_on(place.store)
+    root = find(repository, snapshot_of(repository, "theirs").tree, str(folder)[1:])
     assert root is not None
-    same(contents(vault.repository, root), as_it_is(folder), holes=False)
+    same(contents(repository, root), as_it_is(folder), holes=False)
 
     manifest = keep(vault, folder / "d")
     assert list(vault_on(place.store).manifests()) == [manifest]
