@@ -15,14 +15,15 @@ from holdfast.errors import Cancelled, WrongPassword
 from holdfast.model.artifact import CHUNK, Entry, EntryKind
 from holdfast.ports import Store
 from holdfast.stores.local import LocalStore
-from holdfast.vaults.repository import draft, earlier, nodes, vault
+from holdfast.vaults.repository import draft, earlier, nodes, opened
 from holdfast.vaults.repository.damage import DamagedError
 from holdfast.vaults.repository.nodes import Node
 from holdfast.vaults.repository.opening import open_repository
 from holdfast.vaults.repository.options import RepositoryOptions
 from holdfast.vaults.repository.repository import Repository
 from holdfast.vaults.repository.vault import RepositoryVault
-from tests.contract.test_repository_vault import PASSWORD, make_vault
+from tests.contract.test_repository_vault import make_vault
+from tests.restic_world import PASSWORD
 from tests.unit.test_repository_nodes import SECOND, any_node, ids, in_order
 
 EARLY, LATE = 0, 1 << 61
@@ -153,7 +154,7 @@ def test_sweeping_does_not_wait_for_the_key(
         assert swept.wait(10)
         return open_repository(store, where, password)
 
-    monkeypatch.setattr(vault, "open_repository", slow)
+    monkeypatch.setattr(opened, "open_repository", slow)
     assert other.sweep() == []
     swept.set()
     assert list(other.manifests()) == []

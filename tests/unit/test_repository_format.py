@@ -105,7 +105,7 @@ def test_blobs_are_unsealed_together_as_they_are_alone() -> None:
             (replace(blob, id=blob_id(b"another")), stored),
             (replace(blob, size=0, compressed=True), stored),
             (blob, stored[:-1]),
-            (blob, flipped(stored, 40)),
+            (blob, flipped(bytes(stored), 40)),
         ):
             with pytest.raises(DamagedError):
                 list(unseal_blobs(KEY, [*others[:at], wrong, *others[at:]]))

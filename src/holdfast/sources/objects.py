@@ -67,6 +67,7 @@ class ObjectsSource:
             raise TypeError(f"{type(options).__name__} are not options of objects")
         self.name = name
         self.options = options
+        self._just_counted: Facts | None = None  # of staged files, when they were complete
 
     @property
     def where(self) -> str:
@@ -140,10 +141,11 @@ class ObjectsSource:
 
     def facts(self) -> Facts:
         """Count the live objects; empty where there is no bucket."""
+        counted, self._just_counted = self._just_counted, None
+        if counted is not None:
+            return counted
         store = self._chosen()
-        if not store.exists():
-            return Facts()
-        return self._counted(store)
+        return self._counted(store) if store.exists() else Facts()
 
     def _counted(self, store: BucketStore | DiskStore) -> Facts:
         tally = self._tally(store)
@@ -257,8 +259,10 @@ class ObjectsSource:
         return BucketStaged(live, str(token["tag"]), Path(str(token["workspace"])))
 
     def _on_disk(self, swap: Swap) -> Staged:
-        def look(places: Mapping[str, Path], _file: str, _notes: Sequence[str]) -> Source:
-            return self.at(places[ROOT])
+        def look(
+            places: Mapping[str, Path], _file: str, _notes: Sequence[str], counted: Facts | None
+        ) -> Source:
+            return self._with(counted, url=None, folder=places[ROOT], aside=None)
 
         exclude = excluder(self.options.exclude)
         return FilesStaged({ROOT: swap.targets[0]}, swap, exclude, look, whole=True)
@@ -282,8 +286,10 @@ class ObjectsSource:
             raise UsageInvalid(problem=f"{self.name}: {error}") from error
         return self._with(url=url, folder=None)
 
-    def _with(self, **changes: object) -> ObjectsSource:
-        return ObjectsSource(self.name, self.options.model_copy(update=changes))
+    def _with(self, counted: Facts | None = None, **changes: object) -> ObjectsSource:
+        other = ObjectsSource(self.name, self.options.model_copy(update=changes))
+        other._just_counted = counted
+        return other
 
     @contextmanager
     def scratch(self, workspace: Path) -> Iterator[ObjectsSource]:
