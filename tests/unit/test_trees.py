@@ -24,8 +24,9 @@ from hypothesis import strategies as st
 from holdfast.errors import BackupDamaged, SourceMissing, TargetUnfit, TreeUnsafe
 from holdfast.model.artifact import CHUNK, LARGE, Entry, EntryKind, Tree, TreeItems
 from holdfast.model.manifest import Form, Stored
-from holdfast.sources import _folders, _xattrs
+from holdfast.sources import _files_staged, _folders, _plant, _sync, _xattrs
 from holdfast.sources._tree import Planter, Survey, tree_of, write_tree
+from holdfast.sources.files import FilesOptions, FilesSource
 from holdfast.vaults._archive import ARCHIVES, Pack, unpack
 from holdfast.vaults._compress import decompress
 from holdfast.vaults._untar import TarDamagedError, TarReader
@@ -562,6 +563,36 @@ def test_no_sequence_of_entries_leads_out_of_the_folder(items: list[tuple[Entry,
             planter.finish(durable=False)
         assert sorted(path.name for path in here.iterdir()) == ["target", "victim"]
         assert world.picture(here / "victim") == before
+
+
+def test_whether_writes_failed_is_asked_of_who_was_there_before_the_first(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[str, bool]] = []
+
+    class Watched(_sync.Disk):
+        def __init__(self, path: Path) -> None:
+            super().__init__(path)
+            seen.append(("open", any(here.glob("**/written"))))
+
+        def sync(self) -> None:
+            super().sync()
+            seen.append(("sync", any(here.glob("**/written"))))
+
+    for module in (_plant, _files_staged):
+        monkeypatch.setattr(module, "Disk", Watched)
+    items = [world.folder(), world.file("written", b"1")]
+    with Planter(here / "target", "files") as planter:
+        for entry, content in items:
+            planter.add(entry, iter((content,)))
+        planter.finish()
+    assert seen == [("open", False), ("sync", True)]
+    shutil.rmtree(here / "target")
+    seen.clear()
+    staged = FilesSource("files", FilesOptions(path=here / "live")).staging("tag1", here)
+    staged.fill([world.tree(items)])
+    assert seen[0] == ("open", False)
+    assert seen[-1] == ("sync", True)
 
 
 def test_entries_may_come_back_to_a_folder_they_left(here: Path) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -20,7 +21,7 @@ from ._mounted_below import mounts_below
 from ._places import ROOT, Places
 from ._plant import Planter
 from ._swap import FULL, Swap
-from ._sync import sync_file_system
+from ._sync import Disk
 from ._walk import Exclude
 
 Look = Callable[[Places, str, Sequence[str], Facts | None], Source]
@@ -76,26 +77,33 @@ class FilesStaged:
         self._swap.prepare()
         for target in self._swap.targets:
             self._demand_no_mounts(target)
-        if not (places := self._routes(tree)):
-            self._plant_all(tree)
-        else:
-            self._plant_each(tree, places)
-        self._sync_and_count()
+        with ExitStack() as stack:
+            folders = {self._swap.new(target).parent for target in self._swap.targets}
+            disks = {folder: stack.enter_context(self._disk(folder)) for folder in folders}
+            if not (places := self._routes(tree)):
+                self._plant_all(tree)
+            else:
+                self._plant_each(tree, places)
+            self._sync_and_count(disks)
 
-    def _sync_and_count(self) -> None:
+    def _disk(self, folder: Path) -> Disk:
+        with self._foreseen(folder):
+            return Disk(folder)
+
+    def _sync_and_count(self, disks: Mapping[Path, Disk]) -> None:
         """Count what was written while the disk takes it."""
         syncing = Aside(1)
         try:
-            syncing.give(self._sync)
+            syncing.give(partial(self._sync, disks))
             self._counted = self._seen().facts()
             syncing.finish()
         finally:
             syncing.close()
 
-    def _sync(self) -> None:
-        for place in {path.parent for path in self._staged_paths()}:
-            with self._foreseen(place):
-                sync_file_system(place)
+    def _sync(self, disks: Mapping[Path, Disk]) -> None:
+        for folder, disk in disks.items():
+            with self._foreseen(folder):
+                disk.sync()
 
     def _only(self, artifacts: Sequence[Artifact]) -> Tree:
         if len(artifacts) == 1 and isinstance(artifacts[0], Tree):
@@ -168,10 +176,6 @@ class FilesStaged:
             return
         reason = f"the backup has {entry.path}, which is not among the configured paths"
         raise self._unfit(self._swap.targets[0], reason)
-
-    def _staged_paths(self) -> list[Path]:
-        staged = [self._swap.new(target) for target in self._swap.targets]
-        return [path for path in staged if os.path.lexists(path)]
 
     # --- switching ---
 

@@ -23,7 +23,7 @@ from holdfast.ports import Frozen, Role, Source, Token
 
 from ._elsewhere import local_path
 from ._swap import FULL, Swap
-from ._sync import sync_file_system
+from ._sync import Disk
 from ._tree import tree_of, write_tree
 
 
@@ -141,8 +141,9 @@ class LaidOutStaged:
         folder = self._swap.new(self._source.folder)
         with self._foreseen(folder):
             folder.mkdir(mode=0o700)
-            self._laid = [self._lay(artifact, folder) for artifact in artifacts]
-            sync_file_system(folder)
+            with Disk(folder) as disk:
+                self._laid = [self._lay(artifact, folder) for artifact in artifacts]
+                disk.sync()
 
     def _lay(self, artifact: Artifact, folder: Path) -> Artifact:
         place = folder / safe_name(artifact.name, "artifact")

@@ -11,7 +11,7 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -25,7 +25,7 @@ from ._aside import Aside
 from ._folders import OPEN_FOLDER, Descent
 from ._owners import Owners
 from ._survey import Survey
-from ._sync import begin_writing, sync_file_system
+from ._sync import Disk, begin_writing
 
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _SET_ID = stat.S_ISUID | stat.S_ISGID
@@ -56,6 +56,8 @@ class Planter:
         self._open: list[Entry] = []  # for each folder of `_here` what it gets when it is left
         self._unseen = False  # whether nobody else can look into the root yet
         self._aside = Aside(_WAITING) if apart else None
+        self._ending = ExitStack()
+        self._disk: Disk | None = None  # from before the first write
 
     def __enter__(self) -> Self:
         return self
@@ -70,6 +72,7 @@ class Planter:
             self._aside.close()
         if self._here is not None:
             self._here.close()
+        self._ending.close()
 
     @property
     def notes(self) -> list[str]:
@@ -101,7 +104,7 @@ class Planter:
 
         With ``durable`` this waits until all of it is on the disk; without, the caller must.
         """
-        if self._here is None:
+        if self._here is None or self._disk is None:
             raise self._unsafe(_ROOT, "it is empty: not even its folder is in it")
         if self._aside is not None:
             self._aside.finish()
@@ -109,13 +112,14 @@ class Planter:
             while self._open:
                 self._leave()
             if durable:
-                sync_file_system(self._root)
+                self._disk.sync()
 
     def _begin(self, entry: Entry, chunks: Chunks) -> None:
         if entry.path != _ROOT:
             raise self._unsafe(entry.path, "the tree does not begin with its own folder")
         with self._foreseen(_ROOT):
             self._root.parent.mkdir(parents=True, exist_ok=True)
+            self._disk = self._ending.enter_context(Disk(self._root.parent))
             if entry.kind is EntryKind.FOLDER:
                 self._here = Descent(self._own_folder())
                 self._open.append(entry)
