@@ -32,6 +32,10 @@ class Options:
         """Return how often to run something that takes long."""
         return min(self.runs, most)
 
+    def more(self, least: int) -> int:
+        """Return how often to run something whose bar asks for so many runs."""
+        return self.runs if self.small else max(self.runs, least)
+
 
 @dataclass(frozen=True, slots=True)
 class Stack:

@@ -63,11 +63,12 @@ def measure(work: Path, options: Options) -> Section:
     tree = work / "tree"
     make("tree", tree, options.megabytes(MEGABYTES))
     tools = [tool for tool in _tools(work, tree) if shutil.which(tool.backup[0])]
+    runs = options.more(5)
     rows = [
-        *_compared(tools, _full, options.runs, 0.55),
-        *_compared(tools, _unchanged, options.runs, 0.8),
-        *_compared(tools, _restore, options.runs, 0.7),
-        *_compared(tools, _verify, options.runs, 1.0),
+        *_compared(tools, _full, runs, 0.55),
+        *_compared(tools, _unchanged, runs, 0.8),
+        *_compared(tools, _restore, runs, 0.7),
+        *_compared(tools, _verify, runs, 1.0),
         *_edited(tools, tree, options),
     ]
     return Section(
