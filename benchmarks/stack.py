@@ -105,4 +105,4 @@ def remove(path: Path) -> None:
     for file in path.rglob("*"):
         if file.is_file() and not file.is_symlink() and file.stat().st_nlink == 1:
             os.truncate(file, 0)
-    path.rename(path.with_name(f"removed-{next(_removed)}"))
+    path.rename(path.with_name(f"removed-{os.getpid()}-{next(_removed)}"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -62,7 +64,8 @@ class RepositoryVaultContract(VaultContract):
         place = vault.repository.places(Kind.DATA, node.content[0])[0]
         at = place.blob.offset + 20
         rewrite(vault, place, lambda data: data[:at] + bytes([data[at] ^ 4]) + data[at + 1 :])
-        vault._opened = None  # what another process finds; this one remembers what it read
+        vault._opened = None  # what another machine finds; this one remembers what it read
+        shutil.rmtree(Path(os.environ["XDG_CACHE_HOME"], "holdfast"), ignore_errors=True)
 
     def leftovers(self, vault: Vault) -> object:
         """Locks and marks; blobs that nothing needs are the next backup's to find."""
