@@ -7,12 +7,14 @@ import os
 import sys
 import tempfile
 import time
+from datetime import date
 from pathlib import Path
 
 from .cases import measure_apart
 from .machine import describe
+from .page import PAGE, memory, renewed, whole
 from .stack import Options
-from .table import Row, Section, markdown, text, unmet
+from .table import Section, text, unmet
 
 CASES = (
     "startup",
@@ -26,7 +28,6 @@ CASES = (
     "qdrant",
     "postgres",
 )
-PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 
 
 def main() -> int:
@@ -40,15 +41,14 @@ def main() -> int:
         for name in options.names or CASES:
             sections.append(measure_apart(name, Path(folder) / name, how))
             print(text(sections[-1]), end="\n\n", flush=True)
-    sections.append(_memory(sections))
-    print(text(sections[-1]), end="\n\n")
+    print(text(memory(sections)), end="\n\n")
     minutes = (time.monotonic() - begun) / 60
     about = describe(minutes, small=options.small)
     print(about)
     if not options.small:
-        _say_unmet(sections)
+        _say_unmet([*sections, memory(sections)])
     if options.write:
-        _write(sections, about)
+        _write(sections, about, everything=not options.names)
     return 0
 
 
@@ -60,38 +60,18 @@ def _parsed() -> argparse.Namespace:
         "--small", action="store_true", help="little data: only to see that it runs"
     )
     parser.add_argument(
-        "--write", action="store_true", help=f"write the results to {PAGE.name} too"
+        "--write", action="store_true", help=f"write the results to {PAGE.name} too, all or some"
     )
     parser.add_argument("--folder", type=Path, help="where to put the data; on a local disk")
     options = parser.parse_args()
     for name in options.names:
         if name not in CASES:
             parser.error(f"there is no case named {name}; known: {', '.join(CASES)}")
-    if options.write and (options.small or options.names):
-        parser.error("--write is for whole results: neither --small nor single cases")
+    if options.write and options.small:
+        parser.error("--write is for results, not for --small")
     if options.runs < 1:
         parser.error("--runs must be at least 1")
     return options
-
-
-def _memory(sections: list[Section]) -> Section:
-    """Judge the largest process of Holdfast in every case by what was promised of memory."""
-    rows = [
-        Row(
-            f"{section.title}: {row.name}",
-            f"{row.peak / 1e6:.0f} MB",
-            bar=f"≤ {section.peak / 1e6:.0f} MB",
-            met=row.peak <= section.peak,
-        )
-        for section in sections
-        for row in section.rows
-        if row.ours and row.peak
-    ]
-    return Section(
-        "Memory",
-        "The largest single process of each command of Holdfast, as the kernel counts it.",
-        tuple(rows),
-    )
 
 
 def _say_unmet(sections: list[Section]) -> None:
@@ -102,11 +82,14 @@ def _say_unmet(sections: list[Section]) -> None:
         print("Every bar was met.")
 
 
-def _write(sections: list[Section], about: str) -> None:
-    head = "# Benchmarks\n\nMade by `make bench`; nothing on this page is written by hand.\n"
-    PAGE.parent.mkdir(exist_ok=True)
-    page = "\n\n".join([head, about, *map(markdown, sections)]).replace("\n\n\n", "\n\n")
-    PAGE.write_text(page + "\n", "utf-8")
+def _write(sections: list[Section], about: str, *, everything: bool) -> None:
+    if everything:
+        page = whole(sections, about)
+    else:
+        load = os.getloadavg()[2]
+        told = f"Measured again by itself on {date.today()}; the load average was {load:.1f}."  # noqa: DTZ011 - that of whoever reads it
+        page = renewed(PAGE.read_text("utf-8"), sections, told)
+    PAGE.write_text(page, "utf-8")
     print(f"written to {PAGE}")
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.measure import BenchmarkFailed, Command, Figures, Sample, alternate, run, shell
+from benchmarks.page import renewed, whole
 from benchmarks.table import Row, Section, seconds_row, text, unmet
 
 ROOT = Path(__file__).parents[2]
@@ -150,3 +151,17 @@ def test_every_case_runs_and_prints_its_rows(tmp_path: Path) -> None:
     ):
         assert row in done.stdout
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_case_that_is_measured_again_takes_its_place_on_the_page() -> None:
+    def measured(title: str, median: str, peak: int) -> Section:
+        return Section(title, f"About {title}.", (Row("ours", median, peak=peak, ours=True),))
+
+    first = [measured("A", "1 s", 1_000_000), measured("A b", "2 s", 2_000_000)]
+    page = whole([*first, measured("C", "3 s", 3_000_000)], "Measured then.")
+    again = renewed(page, [measured("A b", "9 s", 9_000_000)], "Measured now.")
+    assert again == page.replace("| 2 s |", "| 9 s |").replace("2 MB", "9 MB").replace(
+        "|  | 2 |", "|  | 9 |"
+    ).replace("About A b.", "About A b. Measured now.")
+    with pytest.raises(LookupError):
+        renewed(page, [measured("B", "1 s", 1)], "Measured now.")
