@@ -8,15 +8,13 @@ from pathlib import Path
 import pytest
 
 from holdfast.model.events import Event
-from holdfast.model.manifest import Manifest
 from holdfast.ports import Vault
 from holdfast.runtime.session import Session, open_session
 from holdfast.runtime.transfer import copy_backups
 from holdfast.stores.local import LocalStore
-from holdfast.testing._trips import read_artifact, silent
 from tests.faults.test_repository_upkeep_kill import crashes
 from tests.restic_world import PASSWORD, restic
-from tests.upkeep_world import keep, new_vault, small_packs
+from tests.upkeep_world import contents, keep, new_vault, small_packs
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 CONFIG = """\
@@ -51,7 +49,7 @@ class Scene:
         with small_packs(4):
             made = [keep(vault, day, range(3 * day, 3 * day + 4)) for day in range(2)]
         self.copy([made[0].id])
-        self.contents = whole(vault)
+        self.contents = contents(vault)
         self.ids = [manifest.id for manifest in made]
         shutil.copytree(self.folder, self._kept)
 
@@ -77,18 +75,6 @@ class Scene:
             restic("0.18", self.folder / name, "check", "--read-data")
 
 
-def whole(vault: Vault) -> dict[str, object]:
-    """Return what is in each backup; all of them must be whole."""
-    found: dict[str, object] = {}
-    for manifest in vault.manifests():
-        assert isinstance(manifest, Manifest), manifest
-        assert vault.verify(manifest, silent) == []
-        found[manifest.id] = [
-            read_artifact(vault.artifact(manifest, stored)) for stored in manifest.artifacts
-        ]
-    return found
-
-
 @pytest.mark.parametrize(
     ("source", "target"), [("origin", "target"), ("origin", "plain"), ("plain", "origin")]
 )
@@ -97,17 +83,17 @@ def test_killed_while_copying(in_memory: Path, source: str, target: str) -> None
     older, newer = scene.ids
     seen: list[list[str]] = []
     for step in crashes(scene.copy):
-        there = whole(scene.vault(target))
+        there = contents(scene.vault(target))
         assert there.items() <= scene.contents.items(), step
         assert older in there, "what was copied before stays"
         seen.append(list(there))
         if step % 40 == 1:
-            assert whole(scene.vault(source)) == scene.contents, step
+            assert contents(scene.vault(source)) == scene.contents, step
             scene.check()
         assert scene.copy() == ([] if newer in there else [newer]), step
         scene.vault(target).sweep()
         assert scene.vault(target).sweep() == [], step
-        after = whole(scene.vault(target))
+        after = contents(scene.vault(target))
         assert after == scene.contents, step
         assert list(after) == scene.ids, "and in their order"
         scene.again()
