@@ -121,8 +121,9 @@ def run(command: Command) -> Sample:
         BenchmarkFailed: it ended with a status it should not have.
 
     """
-    command.before()
     os.sync()  # so that nobody pays for what was written before
+    command.before()
+    os.sync()
     with tempfile.TemporaryFile() as errors:
         begun = time.perf_counter()
         process = subprocess.Popen(
