@@ -12,10 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from holdfast.errors import Cancelled, WrongPassword
+from holdfast.model import progress
 from holdfast.model.artifact import CHUNK, Entry, EntryKind
+from holdfast.model.progress import Telling
 from holdfast.ports import Store
 from holdfast.stores.local import LocalStore
-from holdfast.vaults.repository import draft, earlier, nodes, opened
+from holdfast.vaults.repository import earlier, nodes, opened
 from holdfast.vaults.repository.damage import DamagedError
 from holdfast.vaults.repository.nodes import Node
 from holdfast.vaults.repository.opening import open_repository
@@ -162,7 +164,7 @@ def test_sweeping_does_not_wait_for_the_key(
 
 def test_small_files_are_told_of_together() -> None:
     told: list[int] = []
-    telling = draft._Telling(told.append)
+    telling = Telling(told.append)
     for _file in range(1000):
         telling.add(1000)
     list(telling.chunks(iter([bytes(CHUNK), bytes(10)])))
@@ -175,8 +177,8 @@ def test_who_ends_a_backup_is_heard_soon() -> None:
     def end(_size: int) -> None:
         raise Cancelled
 
-    telling = draft._Telling(end)
-    for _file in range(draft.MOST_UNTOLD - 1):
+    telling = Telling(end)
+    for _file in range(progress.MOST_UNTOLD - 1):
         telling.add(0)
     with pytest.raises(Cancelled):
         telling.add(0)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from ..errors import HoldfastError
-from ..model.events import Event, StepEnded, StepStarted, Warned
+from ..model.events import Event, Progress, StepEnded, StepStarted, Warned
 from ..model.runs import RunState, Step
 from ..ports import Clock
 from .catalog import Runs
@@ -42,16 +42,16 @@ class Recorder:
 
     def __call__(self, event: Event) -> None:
         """Hear one event; progress within a step is not recorded."""
+        if isinstance(event, Progress):
+            return
         with self._lock:
             if isinstance(event, StepStarted):
                 step = self._begin(event.step, event.subject)
                 self._open.setdefault((event.step, event.subject), []).append(step)
             elif isinstance(event, StepEnded):
                 self._end(event)
-            elif isinstance(event, Warned):
-                self._warn(event)
             else:
-                return
+                self._warn(event)
             if self._clock.monotonic() - self._written_at >= PAUSE:
                 self._write()
 

@@ -11,8 +11,9 @@ from hashlib import sha256
 from pathlib import Path
 
 from holdfast.errors import RepositoryDamaged
-from holdfast.model.artifact import CHUNK, Artifact, Chunks, Entry, Stream, Tree, TreeItems
+from holdfast.model.artifact import Artifact, Entry, Stream, Tree, TreeItems
 from holdfast.model.manifest import FILE_NAME, Form, Manifest, Stored, decode, encode
+from holdfast.model.progress import Telling
 
 from .._digest import told
 from . import nodes
@@ -31,7 +32,6 @@ DOCUMENTS = frozenset({FILE_NAME, GUIDE})
 ENCODING = "blobs"  # what is stored under a path is a node, which names the blobs of the content
 FILE_MODE, FOLDER_MODE = 0o600, 0o700
 MOST_NOTES = 20
-MOST_UNTOLD = 64  # files and pieces of files whose bytes are told together
 PREFACE = """\
 ## First: get it out of the repository
 
@@ -166,7 +166,7 @@ class RepositoryDraft:
         origin = int.from_bytes(sha256(path.encode("utf-8", "surrogateescape")).digest()[:4], "big")
         writer = TreeWriter(self._writer, origin=origin, known=known, note=self._note)
         size = entries = 0
-        telling = _Telling(progress)
+        telling = Telling(progress)
         with _opened(tree, parent) as items:
             for entry, chunks in items:
                 before, stored_size = telling.size, entry.stored_size
@@ -276,34 +276,6 @@ def digest_of(node: Node) -> str:
     if node.subtree is not None:
         return node.subtree.hex()
     return sha256(b"".join(node.content)).hexdigest()
-
-
-class _Telling:
-    """Counts bytes on their way, and tells of some at a time.
-
-    Telling of each of ten thousand small files would take as long as looking at them.
-    """
-
-    def __init__(self, progress: Callable[[int], None]) -> None:
-        self.size = 0
-        self._progress = progress
-        self._told = 0
-        self._heard = 0
-
-    def chunks(self, chunks: Chunks) -> Chunks:
-        for chunk in chunks:
-            self.add(len(chunk))
-            yield chunk
-
-    def add(self, size: int) -> None:
-        self.size += size
-        self._heard += 1
-        if self.size - self._told >= CHUNK or self._heard >= MOST_UNTOLD:
-            self.tell()
-
-    def tell(self) -> None:
-        told, self._told, self._heard = self._told, self.size, 0
-        self._progress(self.size - told)
 
 
 def _opened(tree: Tree, parent: Parent | None) -> AbstractContextManager[TreeItems]:
