@@ -8,11 +8,12 @@ interpreter's lock is released while large values are worked on.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algorithms, modes
 from cryptography.hazmat.primitives.poly1305 import Poly1305
 
 from holdfast.model.artifact import Chunk
@@ -64,15 +65,16 @@ def seal_all(key: Key, plains: Sequence[Chunk]) -> Iterator[memoryview]:
     small ones randomness is asked for once: asking lets go of the interpreter's lock.
     """
     random = os.urandom(IV_SIZE * len(plains))
+    ciphers = _ciphers(key)
     for number, plain in enumerate(plains):
-        yield _sealed(key, random[number * IV_SIZE : (number + 1) * IV_SIZE], plain)
+        yield _sealed(ciphers, random[number * IV_SIZE : (number + 1) * IV_SIZE], plain)
 
 
-def _sealed(key: Key, iv: bytes, plain: Chunk) -> memoryview:
+def _sealed(ciphers: _Ciphers, iv: bytes, plain: Chunk) -> memoryview:
     sealed = memoryview(bytearray(len(plain) + OVERHEAD))
     sealed[:IV_SIZE] = iv
-    _cipher(key, iv).encryptor().update_into(plain, sealed[IV_SIZE:])
-    tag = Poly1305.generate_tag(_one_time(key, iv), sealed[IV_SIZE:-MAC_SIZE])
+    ciphers.stream(iv).update_into(plain, sealed[IV_SIZE:])
+    tag = Poly1305.generate_tag(ciphers.one_time(iv), sealed[IV_SIZE:-MAC_SIZE])
     sealed[-MAC_SIZE:] = tag
     return sealed.toreadonly()
 
@@ -84,22 +86,54 @@ def unseal(key: Key, sealed: Chunk) -> bytes:
         DamagedError: it is too short, or not what was sealed with this key.
 
     """
+    stream, encrypted = _authenticated(key, sealed)
+    return stream.update(encrypted)
+
+
+def unseal_into(key: Key, sealed: Chunk, room: memoryview) -> None:
+    """Put what was sealed into memory, which is `OVERHEAD` bytes less; raises as `unseal`."""
+    stream, encrypted = _authenticated(key, sealed)
+    stream.update_into(encrypted, room)
+
+
+def _authenticated(key: Key, sealed: Chunk) -> tuple[CipherContext, memoryview]:
+    """Return what decrypts a value that was sealed with this key, and its ciphertext."""
     if len(sealed) < OVERHEAD:
         raise DamagedError(f"{len(sealed)} bytes are too few to be encrypted")
     view = memoryview(sealed)
     iv, encrypted, mac = bytes(view[:IV_SIZE]), view[IV_SIZE:-MAC_SIZE], bytes(view[-MAC_SIZE:])
     try:
-        Poly1305.verify_tag(_one_time(key, iv), encrypted, mac)
+        ciphers = _ciphers(key)
+        Poly1305.verify_tag(ciphers.one_time(iv), encrypted, mac)
     except InvalidSignature:
         raise DamagedError("it is not what was written: its signature does not match") from None
-    return _cipher(key, iv).decryptor().update(encrypted)
+    return ciphers.stream(iv), encrypted
 
 
-def _cipher(key: Key, iv: bytes) -> Cipher[modes.CTR]:
-    return Cipher(algorithms.AES(key.encrypt), modes.CTR(iv))
+class _Ciphers:
+    """The ciphers of one key, for one thread: to make them anew takes longer than a small value."""
+
+    def __init__(self, key: Key) -> None:
+        self.key = key
+        self._stream = Cipher(algorithms.AES(key.encrypt), modes.CTR(bytes(IV_SIZE))).encryptor()
+        # One block, as Poly1305-AES says.
+        self._block = Cipher(algorithms.AES(key.sign_k), modes.ECB()).encryptor()  # noqa: S305
+
+    def stream(self, iv: bytes) -> CipherContext:
+        """Return what encrypts, or decrypts, from this IV on; good until the next is asked for."""
+        self._stream.reset_nonce(iv)
+        return self._stream
+
+    def one_time(self, nonce: bytes) -> bytes:
+        """Return the key of one Poly1305: r, and the nonce encrypted with k."""
+        return self.key.sign_r + self._block.update(nonce)
 
 
-def _one_time(key: Key, nonce: bytes) -> bytes:
-    """Return the key of one Poly1305: r, and the nonce encrypted with k."""
-    block = Cipher(algorithms.AES(key.sign_k), modes.ECB())  # noqa: S305 - one block, as Poly1305-AES says
-    return key.sign_r + block.encryptor().update(nonce)
+_of_thread = threading.local()
+
+
+def _ciphers(key: Key) -> _Ciphers:
+    found: _Ciphers | None = getattr(_of_thread, "ciphers", None)
+    if found is None or found.key is not key:
+        found = _of_thread.ciphers = _Ciphers(key)
+    return found
