@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 
 import pytest
 
@@ -102,3 +103,95 @@ def test_closing_ends_what_is_under_way() -> None:
     aside.close()
     assert over == [True, True]
     assert threading.active_count() == threads
+
+
+# Pieces of one job --------------------------------------------------------------------------------
+
+
+def test_all_threads_take_pieces_and_the_end_comes_once_after_the_last() -> None:
+    """Four pieces wait for each other: fewer than four threads would hang."""
+    threads = threading.active_count()
+    aside = Aside(3, threads=4)
+    together = threading.Barrier(4)
+    done: list[str] = []
+
+    def piece() -> None:
+        together.wait(10)
+        done.append("piece")
+
+    for job in range(3):
+        aside.share(iter([piece] * 8), lambda job=job: done.append(f"end {job}"))  # type: ignore[misc]
+    aside.finish()
+    assert sorted(done) == ["end 0", "end 1", "end 2"] + ["piece"] * 24
+    assert done.index("end 0") >= 8
+    aside.close()
+    assert threading.active_count() == threads
+
+
+def test_pieces_are_asked_for_when_a_thread_has_time() -> None:
+    aside, go = Aside(2, threads=2), threading.Event()
+    asked: list[int] = []
+
+    def pieces() -> Iterator[Work]:
+        for number in range(10):
+            asked.append(number)
+            yield waits_for(go)
+
+    aside.share(pieces(), lambda: None)
+    assert not go.wait(0.1)
+    assert asked == [0, 1]
+    go.set()
+    aside.finish()
+    aside.close()
+    assert asked == [*range(10)]
+
+
+def test_an_error_in_a_piece_ends_the_job_and_its_end_is_told() -> None:
+    aside, go = Aside(5, threads=3), threading.Event()
+    ends: list[bool] = []
+    begun: list[int] = []
+
+    def fail() -> None:
+        go.wait()
+        raise OSError("broken")
+
+    def pieces() -> Iterator[Work]:
+        yield fail
+        for number in range(1000):
+            begun.append(number)
+            yield waits_for(go)
+
+    aside.share(pieces(), lambda: ends.append(aside.over))
+    aside.share(iter([waits_for(go)]), lambda: ends.append(aside.over))
+    go.set()
+    with pytest.raises(OSError, match="broken"):
+        aside.finish()
+    aside.close()
+    assert ends == [True, True]
+    assert len(begun) < 1000
+
+
+def test_an_error_in_asking_for_a_piece_is_one_of_the_job() -> None:
+    aside = Aside(1, threads=2)
+    ends: list[bool] = []
+
+    def pieces() -> Iterator[Work]:
+        yield lambda: None
+        raise OSError("unknown")
+
+    aside.share(pieces(), lambda: ends.append(aside.over))
+    with pytest.raises(OSError, match="unknown"):
+        aside.finish()
+    aside.close()
+    assert ends == [True]
+
+
+def test_whether_it_is_busy() -> None:
+    aside, go = Aside(1), threading.Event()
+    before = aside.busy
+    aside.give(waits_for(go))
+    meanwhile = aside.busy
+    go.set()
+    aside.finish()
+    assert (before, meanwhile, aside.busy) == (False, True, False)
+    aside.close()

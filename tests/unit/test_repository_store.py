@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -513,7 +514,7 @@ def test_a_reader_that_leaves_early_waits_for_nobody(
     repository: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not for the thread either that plans ahead, and waits until somebody takes that."""
-    monkeypatch.setattr(read, "AHEAD", 1)
+    monkeypatch.setattr(read, "FAR", replace(read.FAR, ahead=1))
     monkeypatch.setattr(read, "MOST_IN_BATCH", 3)
     root = folder(repository, "root", *(file(repository, f"f{n:03}", b"%d" % n) for n in range(50)))
     before = threading.active_count()
@@ -526,8 +527,7 @@ def test_large_files_are_taken_whenever_and_wherever_one_likes(
     repository: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(read, "LARGE", 1000)
-    monkeypatch.setattr(read, "BATCH", 300)
-    monkeypatch.setattr(read, "AHEAD", 600)
+    monkeypatch.setattr(read, "FAR", replace(read.FAR, batch=300, ahead=600))
     chance = random.Random(3)
     content = {
         f"f{number}": [chance.randbytes(100) for _ in range(chance.choice([1, 15, 40]))]
@@ -619,7 +619,7 @@ def test_a_missing_folder_is_an_error_after_what_came_before_it(repository: Repo
     lists = pytest.raises(RepositoryDamaged, match="no index file lists the tree blob")
     with read.read_tree(repository, root, silent) as items, lists:
         seen.extend(entry for entry, _chunks in items)
-    assert [entry.path for entry in seen] == [".", "a", "b"]
+    assert [entry.path for entry in seen] == [".", "a", "c", "b"]  # folders come last
 
 
 def test_nesting_is_bounded(repository: Repository) -> None:

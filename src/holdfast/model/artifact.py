@@ -13,10 +13,45 @@ from enum import StrEnum
 from pathlib import Path, PurePosixPath
 
 CHUNK = 1 << 20
-LARGE = 16 << 20  # bytes of a file that is worth a thread of its own
+LARGE = 16 << 20  # bytes of a file that is worth threads of its own
 
 Chunk = bytes | memoryview
 Chunks = Iterator[Chunk]
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Bytes of a file that lie together, from ``offset`` of its content on.
+
+    ``fill`` puts all of them, checked, into memory of just this size, or raises. It may be called
+    in any thread.
+    """
+
+    offset: int
+    size: int
+    fill: Callable[[memoryview], None]
+
+
+class Divided(Iterator[Chunk]):
+    """The content of one file, which several threads may take at once, a stretch each.
+
+    Who iterates over it gets all chunks in order, as of any content. Who takes ``stretches``
+    instead gets every byte once; they are asked for one at a time, by whomever.
+    """
+
+    def __init__(self, chunks: Chunks, stretches: Iterator[Stretch]) -> None:
+        """Give the same content in two ways, of which one is used."""
+        self._chunks = chunks
+        self.stretches = stretches
+
+    def __next__(self) -> Chunk:
+        return next(self._chunks)
+
+    def through(
+        self, chunks: Callable[[Chunks], Chunks], stretch: Callable[[Stretch], Stretch]
+    ) -> Divided:
+        """Return the same content, where each way goes through what is given for it."""
+        return Divided(chunks(self._chunks), map(stretch, self.stretches))
 
 
 class EntryKind(StrEnum):
@@ -115,9 +150,10 @@ class Tree:
     though its size is not 0, and without attributes. It is asked with all else that the file
     system says, and never of a file with several names, or with holes.
 
-    ``apart`` says that the chunks of a file of `LARGE` bytes or more need not be taken before the
-    next entry: they may be until the tree is closed, in another thread, and of several such files
-    at once.
+    ``apart`` says that the content of a file of `LARGE` bytes or more need not be taken before the
+    next entry: it may be until the tree is closed, in other threads, and of several such files at
+    once. It is how many threads are of use there, and such content is `Divided` where it has no
+    holes; 0 where all must be taken in order.
     """
 
     name: str
@@ -127,7 +163,7 @@ class Tree:
     part: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
     sparing: Callable[[Known], AbstractContextManager[TreeItems]] | None = None
-    apart: bool = False
+    apart: int = 0
 
     @property
     def stem(self) -> str:

@@ -12,6 +12,7 @@ SHARED = {
     *("gpfs", "grpcfuse", "lustre", "ncpfs", "nfs", "nfs4", "ocfs2", "orangefs", "osxfs", "prl_fs"),
     *("smb3", "smbfs", "vboxsf", "virtiofs", "vmhgfs"),
 }
+_DIRECT = {"ext4", "xfs"}
 LOCAL_FUSE = {"fuse.fuse-overlayfs", "fuseblk"}
 _OCTAL = re.compile(r"\\([0-7]{3})")
 
@@ -25,6 +26,15 @@ def shared_file_system(path: Path) -> str:
     kind = _type_of(os.path.realpath(path))
     fuse = kind.startswith("fuse") and kind not in LOCAL_FUSE
     return kind if kind in SHARED or fuse else ""
+
+
+def takes_direct(path: Path) -> bool:
+    """Tell whether ``O_DIRECT`` is worth using for large files where ``path`` lies.
+
+    Only where it is known to do what it says: some file systems refuse it, some go through the
+    cache all the same, and some compress or check only what goes through it.
+    """
+    return _type_of(os.path.realpath(path)) in _DIRECT
 
 
 def _type_of(real: str) -> str:

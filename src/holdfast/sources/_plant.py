@@ -18,11 +18,13 @@ from types import TracebackType
 from typing import Self
 
 from holdfast.errors import HoldfastError, NoSpace, TargetUnfit, TreeUnsafe, UnsafeName
-from holdfast.model.artifact import LARGE, Chunks, Entry, EntryKind
+from holdfast.model.artifact import LARGE, Chunk, Chunks, Divided, Entry, EntryKind, Stretch
 from holdfast.model.names import safe_path
 
 from ._aside import Aside
 from ._folders import OPEN_FOLDER, Descent
+from ._large import LargeFile, Rooms, open_straight
+from ._mounts import takes_direct
 from ._owners import Owners
 from ._survey import Survey
 from ._sync import Disk, begin_writing
@@ -43,11 +45,11 @@ class Planter:
     ``root`` must be new or an empty folder; if the first entry is a file, it becomes that file.
     Everything is private to this user until its folder is complete. `finish` makes it durable.
 
-    With ``apart``, as `Tree` has it, large files get their content in a thread of its own, while
-    what comes after them is created. What fails there is raised by a later `add`, or by `finish`.
+    With ``apart``, as `Tree` has it, large files get their content in as many threads, while what
+    comes after them is created. What fails there is raised by a later `add`, or by `finish`.
     """
 
-    def __init__(self, root: Path, component: str, *, apart: bool = False) -> None:
+    def __init__(self, root: Path, component: str, *, apart: int = 0) -> None:
         self._root = root
         self._component = component
         self._survey = Survey()
@@ -55,7 +57,9 @@ class Planter:
         self._here: Descent | None = None
         self._open: list[Entry] = []  # for each folder of `_here` what it gets when it is left
         self._unseen = False  # whether nobody else can look into the root yet
-        self._aside = Aside(_WAITING) if apart else None
+        self._aside = Aside(_WAITING, apart) if apart else None
+        self._rooms = Rooms()
+        self._is_direct = False  # whether large files are written past the cache
         self._ending = ExitStack()
         self._disk: Disk | None = None  # from before the first write
 
@@ -107,6 +111,9 @@ class Planter:
         if self._here is None or self._disk is None:
             raise self._unsafe(_ROOT, "it is empty: not even its folder is in it")
         if self._aside is not None:
+            if self._aside.busy:  # the disk can take the others meanwhile
+                with self._foreseen(_ROOT):
+                    self._disk.sync()
             self._aside.finish()
         with self._foreseen(_ROOT):
             while self._open:
@@ -120,6 +127,7 @@ class Planter:
         with self._foreseen(_ROOT):
             self._root.parent.mkdir(parents=True, exist_ok=True)
             self._disk = self._ending.enter_context(Disk(self._root.parent))
+            self._is_direct = self._aside is not None and takes_direct(self._root.parent)
             if entry.kind is EntryKind.FOLDER:
                 self._here = Descent(self._own_folder())
                 self._open.append(entry)
@@ -182,17 +190,36 @@ class Planter:
         mode = _PRIVATE | (entry.mode & 0o777 if self._unseen else 0)
         fd = os.open(name, _NEW_FILE, mode, dir_fd=folder)
         if self._aside is None or entry.stored_size < LARGE:
-            self._complete(fd, entry, chunks)
+            try:
+                self._complete(fd, entry, self._fill(fd, entry, chunks))
+            finally:
+                os.close(fd)
             return
+        if isinstance(chunks, Divided) and entry.extents is None:
+            straight = open_straight(name, folder, size=entry.size) if self._is_direct else None
+            file, stretches = LargeFile(fd, straight, self._rooms), chunks.stretches
+        else:
+            file, stretches = LargeFile(fd, None, self._rooms), None
+        written: list[int] = []  # bytes of each piece
+        pieces = (
+            iter((partial(self._all_aside, file, entry, chunks, written),))
+            if stretches is None
+            else (partial(self._stretch, file, entry, each, written) for each in stretches)
+        )
         try:
-            self._aside.give(partial(self._complete_aside, fd, entry, chunks))
-        except Exception:
-            os.close(fd)  # it was not taken
+            self._aside.share(pieces, partial(self._end_aside, self._aside, file, entry, written))
+        except BaseException:
+            file.close()  # it was not taken
             raise
 
-    def _complete_aside(self, fd: int, entry: Entry, chunks: Chunks) -> None:
+    def _stretch(self, file: LargeFile, entry: Entry, stretch: Stretch, written: list[int]) -> None:
         with self._foreseen(entry.path):
-            self._complete(fd, entry, self._while_wanted(chunks))
+            file.take(stretch)
+            written.append(stretch.size)
+
+    def _all_aside(self, file: LargeFile, entry: Entry, chunks: Chunks, written: list[int]) -> None:
+        with self._foreseen(entry.path):
+            written.append(self._fill(file.fd, entry, self._while_wanted(chunks)))
 
     def _while_wanted(self, chunks: Chunks) -> Chunks:
         """Give the chunks, until what becomes of the file matters to nobody."""
@@ -202,18 +229,26 @@ class Planter:
                 return
             yield chunk
 
-    def _complete(self, fd: int, entry: Entry, chunks: Chunks) -> None:
-        """Give an open file its content and all else, and close it."""
+    def _end_aside(self, aside: Aside, file: LargeFile, entry: Entry, written: list[int]) -> None:
         try:
-            if entry.extents is None:
-                self._fill(fd, entry, chunks)
-            else:
-                self._fill_extents(fd, entry, chunks)
-            self._dress(fd, entry)
+            if not aside.over:
+                with self._foreseen(entry.path):
+                    file.finish()
+                    self._complete(file.fd, entry, sum(written))
         finally:
-            os.close(fd)
+            file.close()
 
-    def _fill(self, fd: int, entry: Entry, chunks: Chunks) -> None:
+    def _complete(self, fd: int, entry: Entry, written: int) -> None:
+        """Give a file that has got its content all else."""
+        if written != entry.stored_size:
+            reason = f"it has {written} bytes of data instead of {entry.stored_size}"
+            raise self._unsafe(entry.path, reason)
+        self._dress(fd, entry)
+
+    def _fill(self, fd: int, entry: Entry, chunks: Chunks) -> int:
+        """Give a file its content; returns how many bytes that were."""
+        if entry.extents is not None:
+            return self._fill_extents(fd, entry, chunks)
         written = begun = 0
         for chunk in chunks:
             written += len(chunk)
@@ -221,9 +256,9 @@ class Planter:
             if written - begun >= _MANY:
                 begin_writing(fd)
                 begun = written
-        self._demand_whole(entry, written)
+        return written
 
-    def _fill_extents(self, fd: int, entry: Entry, chunks: Chunks) -> None:
+    def _fill_extents(self, fd: int, entry: Entry, chunks: Chunks) -> int:
         """Write the data of a sparse file where it belongs; what lies between stays a hole."""
         os.ftruncate(fd, entry.size)
         rest = self._ranges(entry)
@@ -241,7 +276,7 @@ class Planter:
                 part, view = view[:room], view[room:]
                 _write(fd, part)
                 start, room = start + len(part), room - len(part)
-        self._demand_whole(entry, written)
+        return written
 
     def _ranges(self, entry: Entry) -> Iterator[tuple[int, int]]:
         end = 0
@@ -251,11 +286,6 @@ class Planter:
             end = start + length
             if length:
                 yield start, length
-
-    def _demand_whole(self, entry: Entry, written: int) -> None:
-        if written != entry.stored_size:
-            reason = f"it has {written} bytes of data instead of {entry.stored_size}"
-            raise self._unsafe(entry.path, reason)
 
     def _hard_link(self, here: Descent, name: str, entry: Entry) -> None:
         """Link to a file of this tree: looked up below the root, through no symbolic link."""
@@ -354,7 +384,7 @@ def _as_it_is(path: str, fd: int) -> Entry:
     return Entry(path, EntryKind.FOLDER, mode, time, uid=status.st_uid, gid=status.st_gid)
 
 
-def _write(fd: int, data: bytes | memoryview) -> None:
+def _write(fd: int, data: Chunk) -> None:
     written = os.write(fd, data)
     while written < len(data):
         data = memoryview(data)[written:]

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from ..model.artifact import Artifact, Chunks, Stream, Tree, TreeItems
+from ..model.artifact import Artifact, Chunks, Divided, Stream, Stretch, Tree, TreeItems
 from ..model.events import Progress, StepEnded, StepStarted, Warned
+from ..model.progress import Telling
 from ..ports import Clock, Observer
 
 
@@ -62,10 +63,29 @@ def _counted_stream(stream: Stream, progress: Callable[[int], None]) -> Iterator
 @contextmanager
 def _counted_tree(tree: Tree, progress: Callable[[int], None]) -> Iterator[TreeItems]:
     with tree.open() as items:
-        yield ((entry, _count(chunks, progress)) for entry, chunks in items)
+        yield _count_items(items, progress)
+
+
+def _count_items(items: TreeItems, progress: Callable[[int], None]) -> TreeItems:
+    telling = Telling(progress)
+    for entry, chunks in items:
+        if isinstance(chunks, Divided):  # taken by other threads
+            in_order = partial(_count, progress=progress)
+            yield entry, chunks.through(in_order, partial(_count_stretch, progress))
+        else:
+            yield entry, telling.chunks(chunks)
+    telling.tell()
 
 
 def _count(chunks: Chunks, progress: Callable[[int], None]) -> Chunks:
     for chunk in chunks:
         progress(len(chunk))
         yield chunk
+
+
+def _count_stretch(progress: Callable[[int], None], stretch: Stretch) -> Stretch:
+    def fill(room: memoryview) -> None:
+        stretch.fill(room)
+        progress(stretch.size)
+
+    return replace(stretch, fill=fill)

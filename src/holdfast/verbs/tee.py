@@ -126,7 +126,7 @@ def _copy(artifact: Artifact, outlet: _Outlet) -> Artifact:
     if isinstance(artifact, Stream):
         return replace(artifact, open=outlet.stream, path=None, disposable=False)
     # In order for all: one may want what another knows already.
-    return replace(artifact, open=outlet.tree, sparing=None, apart=False)
+    return replace(artifact, open=outlet.tree, sparing=None, apart=0)
 
 
 def _pump(artifact: Artifact, outlets: Sequence[_Outlet]) -> None:

@@ -6,6 +6,7 @@ pack. Data and trees are two kinds with names of their own ("Pack Format").
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -15,8 +16,8 @@ from cryptography.hazmat.primitives.hashes import SHA256, Hash
 
 from holdfast.model.artifact import Chunk
 
-from .compression import compress_all, expand, expand_all
-from .crypto import OVERHEAD, Key, seal_all, unseal
+from .compression import compress_all, expand, expand_all, expand_into
+from .crypto import OVERHEAD, Key, seal_all, unseal, unseal_into
 from .damage import DamagedError
 
 ID_SIZE = 32
@@ -108,7 +109,41 @@ def unseal_blob(key: Key, blob: Located, stored: Chunk) -> bytes:
     return plain
 
 
-def unseal_blobs(key: Key, blobs: Sequence[tuple[Located, Chunk]]) -> Iterator[tuple[bytes, bytes]]:
+class Unsealer:
+    """Unseals blobs into memory that is there already. For one thread at a time.
+
+    What it needs besides, for the frames of compressed ones, it uses again: for large values the
+    system takes longer to give fresh memory than zstd to fill it.
+    """
+
+    def __init__(self) -> None:
+        self._frame = memoryview(b"")
+
+    def unseal(self, key: Key, blob: Located, stored: Chunk, room: memoryview) -> None:
+        """Put the plaintext of a blob where there is room of just its size; see `unseal_blob`."""
+        if len(stored) != blob.length:
+            raise DamagedError(f"blob {blob.id.hex()} has {len(stored)} bytes of {blob.length}")
+        try:
+            if blob.compressed:
+                frame = self._room(blob.length - OVERHEAD)
+                unseal_into(key, stored, frame)
+                expand_into(frame, room)
+            else:
+                unseal_into(key, stored, room)
+        except DamagedError as error:
+            raise DamagedError(f"blob {blob.id.hex()}: {error}") from error
+        if blob_id(room) != blob.id:
+            raise DamagedError(f"blob {blob.id.hex()} holds other content than its name says")
+
+    def _room(self, size: int) -> memoryview:
+        """Return memory of this size; it grows by doubling, not with each larger blob."""
+        if len(self._frame) < size:
+            # Of the system: to clear it here would be with the interpreter's lock held.
+            self._frame = memoryview(mmap.mmap(-1, 1 << (size - 1).bit_length()))
+        return self._frame[:size]
+
+
+def unseal_blobs(key: Key, blobs: Sequence[tuple[Located, Chunk]]) -> Iterator[tuple[bytes, Chunk]]:
     """Give the ids and plaintexts of blobs that lie in one pack, in no order; see `unseal_blob`.
 
     Small ones are unpacked together, and hashed by means that keep the interpreter's lock: where

@@ -60,11 +60,33 @@ def expand(frame: Chunk, limit: int) -> bytes:
         raise DamagedError(f"it cannot be unpacked: {error}") from error
 
 
-def expand_all(frames: Sequence[Chunk], sizes: Sequence[int]) -> list[bytes]:
+def expand_into(frame: Chunk, room: memoryview) -> None:
+    """Put the content of one frame into memory that it fills; bytes after it are passed over.
+
+    Raises:
+        DamagedError: it is not a frame, or has another size.
+
+    """
+    try:
+        size = zstandard.frame_content_size(frame)
+        if size not in {len(room), _UNKNOWN}:
+            raise DamagedError(f"it unpacks to {size} bytes instead of {len(room)}")
+        with _decompressor().stream_reader(frame) as reader:
+            filled = 0
+            while filled < len(room) and (count := reader.readinto(room[filled:])):
+                filled += count
+    except zstandard.ZstdError as error:
+        raise DamagedError(f"it cannot be unpacked: {error}") from error
+    if filled < len(room):
+        raise DamagedError(f"it unpacks to {filled} bytes instead of {len(room)}")
+
+
+def expand_all(frames: Sequence[Chunk], sizes: Sequence[int]) -> Sequence[Chunk]:
     """Return the contents of several frames, of which the sizes are known, unpacked in one step.
 
     As with `compress_all` the interpreter's lock is let go of once for all. Bytes that follow a
-    frame are passed over: whoever knows the hash of the content loses nothing by that.
+    frame are passed over: whoever knows the hash of the content loses nothing by that. They share
+    one piece of memory, which is there until nobody has any of them.
 
     Raises:
         DamagedError: one is not a frame, or has another size.
@@ -74,7 +96,7 @@ def expand_all(frames: Sequence[Chunk], sizes: Sequence[int]) -> list[bytes]:
         if not _can_be_together(frames, sizes):
             return [expand(frame, size) for frame, size in zip(frames, sizes, strict=True)]
         unpacked = _decompressor().multi_decompress_to_buffer([*frames])
-        return [unpacked[at].tobytes() for at in range(len(unpacked))]
+        return [memoryview(unpacked[at]) for at in range(len(unpacked))]  # type: ignore[arg-type]
     except zstandard.ZstdError as error:
         raise DamagedError(f"it cannot be unpacked: {error}") from error
 

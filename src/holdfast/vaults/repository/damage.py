@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 
 from holdfast.errors import BackupDamaged, RepositoryDamaged
-from holdfast.model.artifact import Chunks, TreeItems
+from holdfast.model.artifact import Chunks, Divided, Stretch, TreeItems
 from holdfast.model.manifest import Manifest, Stored
 
 
@@ -54,6 +56,18 @@ def guarded(chunks: Chunks, manifest: Manifest, stored: Stored) -> Chunks:
 
 def guarded_items(items: TreeItems, manifest: Manifest, stored: Stored) -> TreeItems:
     """Give the entries of an artifact; see `damage_of`."""
+    guard = partial(guarded, manifest=manifest, stored=stored)
     with damage_of(manifest, stored):
         for entry, chunks in items:
-            yield entry, guarded(chunks, manifest, stored)
+            if isinstance(chunks, Divided):
+                yield entry, chunks.through(guard, partial(_guarded_stretch, manifest, stored))
+            else:
+                yield entry, guard(chunks)
+
+
+def _guarded_stretch(manifest: Manifest, stored: Stored, stretch: Stretch) -> Stretch:
+    def fill(room: memoryview) -> None:
+        with damage_of(manifest, stored):
+            stretch.fill(room)
+
+    return replace(stretch, fill=fill)

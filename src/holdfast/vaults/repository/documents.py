@@ -20,8 +20,8 @@ from .crypto import OVERHEAD
 from .damage import DamagedError, damage_in
 from .index import Place
 from .packs import pack_name
-from .read import read_run, runs
 from .repository import Repository
+from .runs import position, read_run, runs
 
 READERS = 8  # requests under way
 SMALL = 1 << 20  # bytes of a blob that is read with others, and kept
@@ -74,7 +74,7 @@ def _from_packs(
             yield id_, error
         else:
             (small if place.blob.size <= SMALL else large).append(place)
-    small.sort(key=lambda place: (place.pack, place.blob.offset))
+    small.sort(key=position)
     read = in_order(READERS, lambda run: _read_run(repository, run), runs(small))
     yield from chain.from_iterable(read)
     for place in large:  # one after the other: together they may not fit into memory

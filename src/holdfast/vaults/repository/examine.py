@@ -14,8 +14,8 @@ from .damage import DamagedError, damage_in
 from .index import Place
 from .inventory import Inventory, blob_counts
 from .packs import Part, pack_name, read_header
-from .read import runs
 from .repository import INDEX, Repository
+from .runs import runs
 
 THREADS = len(os.sched_getaffinity(0)) + 1  # one may wait for the store
 _WHOLE = 24 << 20  # bytes of a pack that is read from afar with one call

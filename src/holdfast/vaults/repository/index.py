@@ -36,6 +36,9 @@ class Place:
     blob: Located
 
 
+Places = list[Place]  # of one blob: one, or several where it was stored more than once
+
+
 class Index:
     """What is stored where. All methods may be called from several threads."""
 

@@ -10,12 +10,13 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from holdfast.errors import HoldfastError, RepositoryDamaged
+from holdfast.model.artifact import Chunk
 
 from . import nodes
 from .ahead import in_order
 from .blobs import ID_SIZE, Kind
 from .damage import DamagedError, damage_in
-from .index import Place
+from .index import Places
 from .read import BATCH, MOST_IN_BATCH, THREADS, read_blobs
 from .repository import Repository
 
@@ -53,7 +54,7 @@ class Needed:
 
         The snapshot is marked when the last lack was taken.
         """
-        waiting: list[list[Place]] = []
+        waiting: list[Places] = []
         yield from self._tree(tree, waiting)
         while waiting:
             for found in in_order(THREADS, self._read, _batches(waiting)):
@@ -66,13 +67,13 @@ class Needed:
             for at in range(0, len(ids), ID_SIZE):
                 yield kind, bytes(ids[at : at + ID_SIZE])
 
-    def _read(self, batch: list[list[Place]]) -> dict[bytes, bytes | HoldfastError]:
+    def _read(self, batch: list[Places]) -> dict[bytes, Chunk | HoldfastError]:
         for pack in {places[0].pack for places in batch}:
             self._repository.bring_near(pack)
         return read_blobs(self._repository, batch)
 
     def _below(
-        self, id_: bytes, document: bytes | HoldfastError, waiting: list[list[Place]]
+        self, id_: bytes, document: Chunk | HoldfastError, waiting: list[Places]
     ) -> Iterator[Lack]:
         """Mark what one tree needs."""
         if isinstance(document, RepositoryDamaged):
@@ -81,7 +82,7 @@ class Needed:
         if isinstance(document, HoldfastError):
             raise document
         try:
-            for node in nodes.decode_tree(document):
+            for node in nodes.decode_tree(bytes(document)):
                 if node.subtree is not None:
                     yield from self._tree(node.subtree, waiting)
                 for blob in node.content:
@@ -90,7 +91,7 @@ class Needed:
         except DamagedError as error:
             yield Lack(Kind.TREE, id_, str(error))
 
-    def _tree(self, id_: bytes, waiting: list[list[Place]]) -> Iterator[Lack]:
+    def _tree(self, id_: bytes, waiting: list[Places]) -> Iterator[Lack]:
         reason = self._mark(Kind.TREE, id_)
         if reason:
             yield Lack(Kind.TREE, id_, reason)
@@ -124,10 +125,10 @@ class Needed:
         return f"pack {packs[0].hex()} is missing, or not as the index says"
 
 
-def _batches(waiting: list[list[Place]]) -> Iterator[list[list[Place]]]:
+def _batches(waiting: list[Places]) -> Iterator[list[Places]]:
     """Take what waits, the newest first, in pieces of a decent size."""
     while waiting:
-        batch: list[list[Place]] = []
+        batch: list[Places] = []
         size = 0
         while waiting and size < BATCH and len(batch) < MOST_IN_BATCH:
             batch.append(waiting.pop())

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from .blobs import Kind
 from .damage import DamagedError, damage_in
-from .index import Place
+from .index import Place, Places
 from .nodes import Node
 from .packs import PACKS, pack_name
 from .repository import Repository
@@ -32,7 +32,7 @@ class Presence:
                 with damage_in(self._repository.where, name):
                     raise DamagedError("this pack is missing, or ends too early")
 
-    def _needed(self, node: Node) -> Iterator[list[Place]]:
+    def _needed(self, node: Node) -> Iterator[Places]:
         for id_ in node.content:
             yield self._repository.places(Kind.DATA, id_)
         if node.subtree is not None:

@@ -30,9 +30,9 @@ from .inventory import Inventory, take_inventory
 from .listing import Listing, replace_listings
 from .needed import Needed
 from .packs import Pack, pack_name, read_header
-from .read import read_run, runs
 from .repository import Repository
 from .rewriting import REMOVERS, full_packs, remove_index_files, store_packs
+from .runs import read_run, runs
 from .snapshots import FOLDER as SNAPSHOTS
 from .snapshots import load_snapshot
 from .steps import Observer, Tell, always_ours, counted, nobody, step

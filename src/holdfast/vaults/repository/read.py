@@ -19,27 +19,38 @@ from dataclasses import dataclass, field
 from threading import Thread
 
 from holdfast.errors import HoldfastError
-from holdfast.model.artifact import CHUNK, LARGE, Chunk, Chunks, Entry, TreeItems
+from holdfast.model.artifact import CHUNK, LARGE, Chunk, Chunks, Divided, Entry, TreeItems
 
 from .blobs import Kind, unseal_blobs
 from .damage import damage_in
-from .index import Place
+from .index import Place, Places
 from .line import Line, Outcome
 from .nodes import Node
-from .packs import PACKS, pack_name
+from .packs import pack_name
 from .repository import Repository
+from .runs import is_near, longest_run, position, read_run, runs
+from .stretches import stretches
 from .walk import Note, walk
 
 _CORES = os.cpu_count() or 1
 THREADS = min(8, _CORES + 2)  # some wait for the store while others compute
-NEAR_THREADS = min(8, _CORES + 1)  # where the store is a folder here
 BATCH = (32 << 20) // THREADS  # bytes of plaintext read together: as many, however many threads
-AHEAD = 24 << 20  # bytes of plaintext that are read before somebody takes them
 MOST_IN_BATCH = 2000  # entries and blobs
 ITEM = 1 << 10  # bytes that one of these takes, the plaintext aside
-GAP = 64 << 10  # bytes not wanted that are read rather than asking once more
-LONGEST_PART = 16 << 20
-NEAR_PART = 4 << 20  # of a folder here: another call costs little, and memory used again less
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How much is read at once, and ahead; both in bytes of plaintext."""
+
+    threads: int
+    batch: int
+    ahead: int  # read before somebody takes it
+
+
+FAR = Pace(THREADS, BATCH, 24 << 20)
+# In a folder here nothing is won by reading much at once, and fresh memory takes its time.
+NEAR = Pace(min(8, _CORES + 1), 2 << 20, 8 << 20)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +62,8 @@ class _Head:
     apart: Sequence[Places] = ()
 
 
-Places = list[Place]
 Wanted = _Head | Places
-Result = _Head | bytes | HoldfastError
+Result = _Head | Chunk | HoldfastError
 
 
 def read_file(repository: Repository, node: Node) -> Generator[Chunk, None, None]:
@@ -93,11 +103,18 @@ def _items(
             raise head
         assert isinstance(head, _Head)  # noqa: S101 - all blobs were taken
         if head.apart:
-            yield head.entry, _content(repository, iter(head.apart), threads)
+            yield head.entry, _large(repository, head, threads)
             continue
         content = _Following(results, head.following)
         yield head.entry, content.chunks()
         content.pass_over()
+
+
+def _large(repository: Repository, head: _Head, threads: ThreadPoolExecutor) -> Chunks:
+    in_order = _content(repository, iter(head.apart), threads)
+    if head.entry.extents is not None:
+        return in_order
+    return Divided(in_order, stretches(repository, head.apart))
 
 
 class _Following:
@@ -123,7 +140,7 @@ class _Following:
 def _chunks(result: Result) -> Chunks:
     if isinstance(result, HoldfastError):
         raise result
-    assert isinstance(result, bytes)  # noqa: S101 - as many blobs follow a head as it says
+    assert not isinstance(result, _Head)  # noqa: S101 - as many blobs follow a head as it says
     if len(result) <= CHUNK:
         yield result
         return
@@ -136,11 +153,15 @@ def _chunks(result: Result) -> Chunks:
 
 @contextmanager
 def _threads(repository: Repository) -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(NEAR_THREADS if _near(repository) else THREADS, "read") as threads:
+    with ThreadPoolExecutor(_pace(repository).threads, "read") as threads:
         try:
             yield threads
         finally:
             threads.shutdown(cancel_futures=True)
+
+
+def _pace(repository: Repository) -> Pace:
+    return NEAR if is_near(repository.store) else FAR
 
 
 def _content(
@@ -148,9 +169,10 @@ def _content(
 ) -> Generator[Chunk, None, None]:
     """Give the content of one file; whoever takes it reads ahead, and nobody else."""
     coming: deque[Future[_Loaded]] = deque()
-    for batch in _batches(wanted):
+    pace = _pace(repository)
+    for batch in _batches(wanted, pace.batch):
         coming.append(threads.submit(_load, repository, batch))
-        if len(coming) > AHEAD // BATCH:
+        if len(coming) > pace.ahead // pace.batch:
             yield from _all_chunks(coming.popleft().result())
     while coming:
         yield from _all_chunks(coming.popleft().result())
@@ -166,12 +188,12 @@ def _planned(
     repository: Repository, wanted: Iterator[Wanted], threads: ThreadPoolExecutor
 ) -> Iterator[Iterator[Result]]:
     """Give what is wanted; a thread of its own finds out what that is."""
-    outcome = Outcome()
-    line: Line[Future[_Loaded]] = Line(outcome, AHEAD)
+    outcome, pace = Outcome(), _pace(repository)
+    line: Line[Future[_Loaded]] = Line(outcome, pace.ahead)
 
     def plan() -> None:
         try:
-            for batch in _batches(wanted):
+            for batch in _batches(wanted, pace.batch):
                 line.put(threads.submit(_load, repository, batch), batch.weight)
             line.end()
         except BaseException as error:  # noqa: BLE001 - raised again where the results are taken
@@ -216,8 +238,10 @@ class _Batch:
         return self.size + len(self.items) * ITEM
 
     @property
-    def full(self) -> bool:
-        return self.size >= BATCH or len(self.items) >= MOST_IN_BATCH
+    def is_ready(self) -> bool:
+        """Whether its last item waits for nothing: a file that is read apart can be begun."""
+        last = self.items[-1]
+        return isinstance(last, _Head) and bool(last.apart)
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,12 +252,12 @@ class _Loaded:
     weight: int
 
 
-def _batches(wanted: Iterable[Wanted]) -> Iterator[_Batch]:
+def _batches(wanted: Iterable[Wanted], size: int) -> Iterator[_Batch]:
     batch = _Batch()
     try:
         for item in wanted:
             batch.add(item)
-            if batch.full:
+            if batch.size >= size or len(batch.items) >= MOST_IN_BATCH or batch.is_ready:
                 yield batch
                 batch = _Batch()
     except HoldfastError as error:
@@ -251,15 +275,15 @@ def _load(repository: Repository, batch: _Batch) -> _Loaded:
 
 def read_blobs(
     repository: Repository, wanted: Iterable[Places]
-) -> dict[bytes, bytes | HoldfastError]:
+) -> dict[bytes, Chunk | HoldfastError]:
     """Return the plaintext of blobs of one kind by their ids, or what is wrong with them.
 
     What lies close together is read with one call. All are held at once.
     """
     by_id = {places[0].blob.id: places for places in wanted}
-    plain: dict[bytes, bytes | HoldfastError] = {}
-    first = sorted((places[0] for places in by_id.values()), key=_position)
-    for run in runs(first, NEAR_PART if _near(repository) else LONGEST_PART):
+    plain: dict[bytes, Chunk | HoldfastError] = {}
+    first = sorted((places[0] for places in by_id.values()), key=position)
+    for run in runs(first, longest_run(repository)):
         try:
             plain.update(_run(repository, run))
         except HoldfastError:  # one of them: each on its own, and from other packs
@@ -267,46 +291,11 @@ def read_blobs(
     return plain
 
 
-def _near(repository: Repository) -> bool:
-    return repository.store.path(PACKS) is not None
-
-
-def _position(place: Place) -> tuple[bytes, int]:
-    return place.pack, place.blob.offset
-
-
-def runs(places: Iterable[Place], longest: int = LONGEST_PART) -> Iterator[list[Place]]:
-    """Give blobs that lie close together in one pack as one run, given in the order they lie in."""
-    run: list[Place] = []
-    start = end = 0
-    for place in places:
-        blob = place.blob
-        far = blob.offset - end > GAP or blob.offset + blob.length - start > longest
-        if run and (far or place.pack != run[0].pack):
-            yield run
-            run = []
-        if not run:
-            start = blob.offset
-        run.append(place)
-        end = blob.offset + blob.length
-    if run:
-        yield run
-
-
-def _run(repository: Repository, run: Sequence[Place]) -> Iterator[tuple[bytes, bytes]]:
+def _run(repository: Repository, run: Sequence[Place]) -> Iterator[tuple[bytes, Chunk]]:
     """Read a run with one call, and give its blobs."""
     sealed = [(place.blob, stored) for place, stored in read_run(repository, run)]
     with damage_in(repository.where, pack_name(run[0].pack)):
         yield from unseal_blobs(repository.key, sealed)
-
-
-def read_run(repository: Repository, run: Sequence[Place]) -> Iterator[tuple[Place, memoryview]]:
-    """Read a run with one call, and give its blobs sealed, as they lie there."""
-    start, last = run[0].blob.offset, run[-1].blob
-    read = memoryview(repository.part(run[0].pack, start, last.offset + last.length - start))
-    for place in run:
-        at = place.blob.offset - start
-        yield place, read[at : at + place.blob.length]
 
 
 def _alone(repository: Repository, places: Places) -> bytes | HoldfastError:

@@ -20,7 +20,7 @@ from .cache import NOTHING, Cache
 from .config import VERSION, Config
 from .crypto import Key
 from .damage import DamagedError, damage_in
-from .index import LARGEST_DOCUMENT, Index, Place
+from .index import LARGEST_DOCUMENT, Index, Place, Places
 from .packs import FinishedPack, pack_name
 from .stored import ids_in, read_bounded
 from .unpacked import decode, encode, name_of
@@ -212,7 +212,7 @@ class Repository:
         if self.copies.keeps and pack.pack.blobs[0].kind is Kind.TREE:
             self.copies.keep(cache.PACKS, pack.pack.id.hex(), b"".join(pack.chunks()))
 
-    def places(self, kind: Kind, id_: bytes) -> list[Place]:
+    def places(self, kind: Kind, id_: bytes) -> Places:
         """Return where a blob lies: one place, or several.
 
         Raises:

@@ -34,6 +34,7 @@ from holdfast.model.manifest import Form, Manifest, Stored
 from holdfast.model.marks import Marks
 from holdfast.model.names import safe_backup_id
 from holdfast.model.options import Options
+from holdfast.model.progress import Telling
 from holdfast.model.upkeep import (
     EVERYTHING,
     TOLERATED,
@@ -69,6 +70,7 @@ from .repair_snapshots import repair_snapshots
 from .repository import Repository
 from .snapshots import delete_snapshot
 from .steps import Observer, nobody
+from .stretches import THREADS
 from .walk import find, pass_over
 from .write import Writer
 
@@ -262,7 +264,7 @@ class RepositoryVault:
             entries_hint=stored.entries,
             part=stored.part,
             labels=dict(stored.labels),
-            apart=True,
+            apart=THREADS,
         )
 
     @contextmanager
@@ -346,12 +348,13 @@ class RepositoryVault:
                     size += len(chunk)
                     progress(len(chunk))
         else:
+            telling = Telling(progress)
             with artifact.open() as items:
                 for _entry, chunks in items:
                     entries += 1
-                    for chunk in chunks:
+                    for chunk in telling.chunks(chunks):
                         size += len(chunk)
-                        progress(len(chunk))
+            telling.tell()
         if (size, entries) != (stored.content_size, stored.entries):
             reason = f"{size} bytes, {entries} entries; {stored.content_size}, {stored.entries}"
             raise BackupDamaged(backup=manifest.id, path=stored.path, reason=reason)

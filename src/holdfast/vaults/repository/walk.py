@@ -12,7 +12,7 @@ from . import nodes
 from .blobs import Kind
 from .damage import DamagedError, damage_in
 from .holes import extents_of
-from .index import Place
+from .index import Places
 from .nodes import Node
 from .repository import Repository
 from .trees import DEVICE_BITS, ROOT
@@ -32,7 +32,7 @@ class Found:
     """An entry and where its content lies: for each blob the places it may be read from."""
 
     entry: Entry
-    content: list[list[Place]]
+    content: list[Places]
 
 
 def pass_over(_path: str, _reason: str) -> None:
@@ -103,9 +103,14 @@ class _Reading:
         self._links: dict[tuple[int, int], tuple[str, bytes, int]] = {}
 
     def below(self, node: Node) -> Iterator[Node]:
-        if node.subtree is None:
-            return iter(())
-        return nodes_in(self._repository, node.subtree)
+        """Give what is in a folder, other folders last: its large files can be begun then."""
+        folders = []
+        for found in () if node.subtree is None else nodes_in(self._repository, node.subtree):
+            if found.type == nodes.FOLDER:
+                folders.append(found)
+            else:
+                yield found
+        yield from folders
 
     def one(self, node: Node, path: str) -> Iterator[Found]:
         if node.type in nodes.OTHERS:
@@ -181,8 +186,8 @@ def _entry(
 
 
 def _only_data(
-    content: list[list[Place]], sizes: list[int], extents: tuple[tuple[int, int], ...]
-) -> list[list[Place]]:
+    content: list[Places], sizes: list[int], extents: tuple[tuple[int, int], ...]
+) -> list[Places]:
     """Leave out the blobs that lie in holes: extents begin and end where blobs do."""
     ranges = iter(extents)
     start, length = next(ranges, (0, 0))
