@@ -15,6 +15,7 @@ from .embedding import DIMENSIONS, Vector
 
 COLLECTION = "passages"
 PAGE = 1000  # vectors read at once
+_EQUALS = 100  # more than there are passages as near as one another
 _NAMES = uuid.UUID("6b8f6c3e-4f0b-4a52-9d8f-3f1f1c8c2b77")  # Qdrant's ids are numbers or UUIDs
 
 
@@ -99,15 +100,19 @@ class QdrantVectors:
         self._ask("PUT", "/points?wait=true", {"points": points})
 
     def nearest(self, vector: Vector, most: int) -> list[str]:
-        """Return the ids of the nearest: exactly, not nearly."""
+        """Return the ids of the nearest: exactly, not nearly, and always the same of equal ones.
+
+        Of passages that are as near, which licences share, Qdrant gives whichever it meets first.
+        """
         asked = {
             "query": vector.tolist(),
-            "limit": most,
+            "limit": most + _EQUALS,
             "with_payload": True,
             "params": {"exact": True},
         }
         points = self._ask("POST", "/points/query", asked)["points"]
-        return [point["payload"]["passage"] for point in points]
+        near = sorted((point["score"], point["payload"]["passage"]) for point in points)
+        return [passage for _distance, passage in near[:most]]
 
     def all(self) -> dict[str, Vector]:
         """Return every vector."""

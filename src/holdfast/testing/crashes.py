@@ -10,8 +10,11 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 CHANGES = frozenset(
     {
@@ -49,15 +52,40 @@ def killed_before(step: int, work: Callable[[], object]) -> bool:
         ChildFailedError: the work raised an error.
 
     """
+    _let_threads_end()
     child = os.fork()
     if child == 0:
         _run_and_exit(step, work)
-    _pid, status = os.waitpid(child, 0)
+    try:
+        _pid, status = os.waitpid(child, 0)
+    except BaseException:  # given up: nobody else would end it
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        raise
     ended = os.waitstatus_to_exitcode(status)
     if ended not in {0, _KILLED}:
         problem = f"the child ended with {ended} instead of being killed at step {step}"
         raise ChildFailedError(problem)
     return ended == _KILLED
+
+
+def _let_threads_end() -> None:
+    """Wait until threads that have ended for Python have ended for the system too.
+
+    On their way out they hold locks of libraries, OpenSSL's for example. A child that is forked at
+    that moment has the lock and not the thread, and waits for ever.
+    """
+    while leaving := _tasks() - {thread.native_id for thread in threading.enumerate()} - _staying:
+        time.sleep(_LONG)
+        _staying.update(leaving & _tasks())
+
+
+def _tasks() -> set[int]:
+    return {int(path.name) for path in Path("/proc/self/task").iterdir()}
+
+
+_LONG = 0.1  # seconds that no thread takes to end
+_staying: set[int] = set()  # threads of libraries, which are there until the process ends
 
 
 def _run_and_exit(step: int, work: Callable[[], object]) -> None:

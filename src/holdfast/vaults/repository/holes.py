@@ -3,8 +3,9 @@
 restic stores a hole as the zeros that reading it gives. So do we, and mark it: a hole begins with a
 blob of a single zero byte, and goes on with blobs of zeros only. No other content looks like that,
 because data is cut into long blobs and only the last of a file may be short. We restore the holes
-that there were. restic restores zeros, or with ``--sparse`` holes, if it meets the blob of zeros
-that its own chunker makes: so a hole that is long enough has that one first.
+that there were, and one of whole blobs of zeros that were written right behind a hole. restic
+restores zeros, or with ``--sparse`` holes, if it meets the blob of zeros that its own chunker
+makes: so a hole that is long enough has that one first.
 """
 
 from __future__ import annotations

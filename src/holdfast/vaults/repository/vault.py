@@ -340,7 +340,7 @@ class RepositoryVault:
         return [] if sealed == manifest else [f"{manifest.id}: its manifest is another one"]
 
     def _read(self, manifest: Manifest, stored: Stored, progress: Callable[[int], None]) -> None:
-        size = entries = 0
+        size = entries = holes = 0
         artifact = self.artifact(manifest, stored)
         if isinstance(artifact, Stream):
             with artifact.open() as chunks:
@@ -350,12 +350,14 @@ class RepositoryVault:
         else:
             telling = Telling(progress)
             with artifact.open() as items:
-                for _entry, chunks in items:
+                for entry, chunks in items:
                     entries += 1
+                    holes += entry.size - entry.stored_size
                     for chunk in telling.chunks(chunks):
                         size += len(chunk)
             telling.tell()
-        if (size, entries) != (stored.content_size, stored.entries):
+        # Zeros that had been written right behind a hole are read as a part of it: see `holes`.
+        if entries != stored.entries or not size <= stored.content_size <= size + holes:
             reason = f"{size} bytes, {entries} entries; {stored.content_size}, {stored.entries}"
             raise BackupDamaged(backup=manifest.id, path=stored.path, reason=reason)
 
