@@ -58,7 +58,7 @@ histories = st.tuples(
 )  # fmt: skip
 
 
-@settings(max_examples=12, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=8, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(history=histories)
 def test_every_backup_of_a_history_comes_back_through_both(history: Any) -> None:
     shape, look, following = history

@@ -75,9 +75,11 @@ def _let_threads_end() -> None:
     On their way out they hold locks of libraries, OpenSSL's for example. A child that is forked at
     that moment has the lock and not the thread, and waits for ever.
     """
+    patience = time.monotonic() + _LONG
     while leaving := _tasks() - {thread.native_id for thread in threading.enumerate()} - _staying:
-        time.sleep(_LONG)
-        _staying.update(leaving & _tasks())
+        if time.monotonic() > patience:
+            _staying.update(leaving)
+        time.sleep(0.001)
 
 
 def _tasks() -> set[int]:
