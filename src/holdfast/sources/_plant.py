@@ -21,7 +21,7 @@ from holdfast.errors import HoldfastError, NoSpace, TargetUnfit, TreeUnsafe, Uns
 from holdfast.model.artifact import LARGE, Chunk, Chunks, Divided, Entry, EntryKind, Stretch
 from holdfast.model.names import safe_path
 
-from ._aside import Aside
+from ._aside import Aside, Work
 from ._folders import OPEN_FOLDER, Descent
 from ._large import LargeFile, Rooms, open_straight
 from ._mounts import takes_direct
@@ -195,17 +195,15 @@ class Planter:
             finally:
                 os.close(fd)
             return
+        written: list[int] = []  # bytes of each piece
+        pieces: Iterator[Work]
         if isinstance(chunks, Divided) and entry.extents is None:
             straight = open_straight(name, folder, size=entry.size) if self._is_direct else None
-            file, stretches = LargeFile(fd, straight, self._rooms), chunks.stretches
+            file = LargeFile(fd, straight, self._rooms)
+            pieces = (partial(self._stretch, file, entry, one, written) for one in chunks.stretches)
         else:
-            file, stretches = LargeFile(fd, None, self._rooms), None
-        written: list[int] = []  # bytes of each piece
-        pieces = (
-            iter((partial(self._all_aside, file, entry, chunks, written),))
-            if stretches is None
-            else (partial(self._stretch, file, entry, each, written) for each in stretches)
-        )
+            file = LargeFile(fd, None, self._rooms)
+            pieces = iter((partial(self._all_aside, file, entry, chunks, written),))
         try:
             self._aside.share(pieces, partial(self._end_aside, self._aside, file, entry, written))
         except BaseException:

@@ -17,8 +17,9 @@ from .ahead import in_order
 from .blobs import ID_SIZE, Kind
 from .damage import DamagedError, damage_in
 from .index import Places
-from .read import BATCH, MOST_IN_BATCH, THREADS, read_blobs
+from .read import BATCH, MOST_IN_BATCH, read_blobs
 from .repository import Repository
+from .runs import THREADS
 
 NEEDED = 1
 

@@ -28,12 +28,11 @@ from .line import Line, Outcome
 from .nodes import Node
 from .packs import pack_name
 from .repository import Repository
-from .runs import is_near, longest_run, position, read_run, runs
+from .runs import THREADS, is_near, longest_run, position, read_run, runs
 from .stretches import stretches
 from .walk import Note, walk
 
 _CORES = os.cpu_count() or 1
-THREADS = min(8, _CORES + 2)  # some wait for the store while others compute
 BATCH = (32 << 20) // THREADS  # bytes of plaintext read together: as many, however many threads
 MOST_IN_BATCH = 2000  # entries and blobs
 ITEM = 1 << 10  # bytes that one of these takes, the plaintext aside

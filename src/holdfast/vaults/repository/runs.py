@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 
 from holdfast.ports import Store
@@ -10,6 +11,7 @@ from .index import Place
 from .packs import PACKS
 from .repository import Repository
 
+THREADS = min(8, (os.cpu_count() or 1) + 2)  # that read: some wait for the store, or for a disk
 GAP = 64 << 10  # bytes not wanted that are read rather than asking once more
 LONGEST = 16 << 20  # bytes of a run
 NEAR = 4 << 20  # of a folder here: another call costs little, and memory used again less

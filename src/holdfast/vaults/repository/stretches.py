@@ -6,7 +6,6 @@ goes straight to where whoever asked for it wants it.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from functools import partial
 
@@ -20,7 +19,6 @@ from .repository import Repository
 from .runs import longest_run, position, read_run, runs
 
 STRETCH = 4 << 20  # bytes of plaintext; a blob that is larger is one by itself
-THREADS = min(8, (os.cpu_count() or 1) + 2)  # some wait for a store or a disk
 
 
 def stretches(repository: Repository, content: Sequence[Places]) -> Iterator[Stretch]:
@@ -46,21 +44,21 @@ def _fill(
     room: memoryview,
 ) -> None:
     """Put blobs where they belong in a stretch; one that comes twice is read once."""
-    known = {places[0].blob.id: places for _at, places in part}
-    where: dict[bytes, int] = {}
+    first: dict[bytes, tuple[int, Places]] = {}
     for at, places in part:
-        where.setdefault(places[0].blob.id, at)
+        first.setdefault(places[0].blob.id, (at, places))
     unsealer = idle.pop() if idle else Unsealer()
-    for place, sealed in _sealed(repository, [places[0] for places in known.values()]):
-        blob, at = place.blob, where[place.blob.id]
+    for place, sealed in _sealed(repository, [places[0] for _at, places in first.values()]):
+        blob = place.blob
+        at, places = first[blob.id]
         piece = room[at : at + blob.size]
         try:
             unsealer.unseal(repository.key, blob, sealed, piece)
         except DamagedError:  # from another pack, if it is in one
-            piece[:] = repository.read(known[blob.id])
+            piece[:] = repository.read(places)
     idle.append(unsealer)
     for at, places in part:
-        size, begin = places[0].blob.size, where[places[0].blob.id]
+        size, begin = places[0].blob.size, first[places[0].blob.id][0]
         if at != begin:
             room[at : at + size] = room[begin : begin + size]
 

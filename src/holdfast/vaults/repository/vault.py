@@ -68,9 +68,9 @@ from .read import read_file, read_tree
 from .repair import repair_index, repair_packs
 from .repair_snapshots import repair_snapshots
 from .repository import Repository
+from .runs import THREADS
 from .snapshots import delete_snapshot
 from .steps import Observer, nobody
-from .stretches import THREADS
 from .walk import find, pass_over
 from .write import Writer
 
